@@ -1,0 +1,222 @@
+"""The typed configuration: one tree for the YAML files, the command line, the Prefect form and the documentation.
+
+Every default is the paper's (ORL, Xie et al. 2021, section 3.2, and its official code where the paper is silent) and
+stands here alone. A field marked `runtime` changes how a step runs but not what it makes, so it is not part of the
+version of an artifact.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+STAGES = ("image_pretraining", "retrieval", "correspondence", "object_pretraining", "evaluation")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+# Absolute, so that a run means the same from any folder; `~` as in a shell.
+Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+_DURATION = re.compile(r"\s*(\d+(\.\d*)?([eE]\d+)?)\s*(epochs?|steps?|images?)\s*")
+
+
+def _duration(text: str) -> str:
+    if not _DURATION.fullmatch(text):
+        raise ValueError("a duration is a number and its unit: '800 epochs', '20000 steps' or '1e6 images'")
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+
+
+def runtime(default: Any, **rules: Any) -> Any:
+    """A field that does not change the result."""
+    return Field(default, json_schema_extra={"runtime": True}, **rules)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    def result_fields(self) -> dict[str, Any]:
+        """The fields that change the result, as JSON values: what an artifact's version is made from."""
+        return self.model_dump(mode="json", exclude=_runtime_fields(type(self)))
+
+    def all_fields(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def _runtime_fields(section: type[BaseModel]) -> set[str]:
+    return {
+        name
+        for name, field in section.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
+    }
+
+
+class Dataset(Section):
+    """Where photos come from. Labels are read where the format has them; pretraining never looks at them."""
+
+    format: Literal["folder", "coco", "voc", "list_file", "demo_photos", "scenes"] = Field(
+        "folder", description="demo_photos and scenes are made by this project; the others lie below `root`"
+    )
+    root: Place | None = runtime(None, description="the folder that holds the photos (voc: the devkit or a year in it)")
+    annotations: Place | None = runtime(None, description="coco: the instances_*.json")
+    split: str | None = Field(None, description="voc: a list in ImageSets/Main, such as trainval; scenes: train or test")
+    list_file: Place | None = runtime(None, description="list_file: one path below root a line")
+    min_side: Positive = Field(32, description="photos with a shorter side are rejected; pixels")
+    max_rejected: Share = runtime(0.1, description="stop when a larger share of the files can't be used")
+    scaled_decode: bool = Field(
+        False, description="let libjpeg decode at 1/2, 1/4 or 1/8 size where the crops allow it: faster, not pixel-exact"
+    )
+
+    @model_validator(mode="after")
+    def _needs(self) -> Dataset:
+        needs = {"folder": ["root"], "coco": ["root", "annotations"], "voc": ["root", "split"],
+                 "list_file": ["root", "list_file"], "scenes": ["split"], "demo_photos": []}[self.format]  # fmt: skip
+        for name in needs:
+            if getattr(self, name) is None:
+                raise ValueError(f"format '{self.format}' needs `{name}`")
+        if self.format == "scenes" and self.split not in ("train", "test"):
+            raise ValueError(f"split '{self.split}': scenes have the splits train and test")
+        return self
+
+
+class Generated(Section):
+    """The data that this project makes: photos that come with its libraries, and labelled scenes cut from them."""
+
+    photo_side: Positive = Field(640, description="longer side of the photos; pixels (COCO's size)")
+    interiors: bool = Field(True, description="39 interiors of the extra `demo` besides 8 photos of the libraries")
+    train_images: Positive = Field(400, description="labelled scenes to train a probe on")
+    test_images: Positive = Field(200, description="labelled scenes to measure on")
+    scene_side: Positive = Field(192, description="side of a scene; pixels")
+    seed: int = Field(0, ge=0)
+
+
+class Training(Section):
+    """What both pretraining stages share. BYOL's architecture, ORL's schedule (ORL, section 3.2)."""
+
+    projector_hidden: Positive = 4096
+    projector_out: Positive = 256
+    predictor_hidden: Positive = 4096
+    epochs: Duration = Field("800 epochs", description="length of the training, in epochs, steps or images")
+    warmup: Duration = Field("4 epochs", description="linear warm-up of the learning rate")
+    batch_size: Positive = 512
+    base_lr: float = Field(0.2, gt=0, description="learning rate at batch 256; scaled linearly with the batch")
+    momentum: Share = 0.9
+    weight_decay: float = Field(1e-4, ge=0, description="on all parameters, as in the official code")
+    tau: Share = Field(0.99, description="EMA rate of the target at the start; rises to 1 along a cosine")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 on a GPU and on CPUs with matrix units for it, else fp32"
+    )
+    log_every: Positive = Field(50, description="steps between two lines of metrics.jsonl")
+    checkpoint_minutes: float = runtime(5.0, gt=0, description="time between two checkpoints")
+
+
+class ImagePretraining(Training):
+    method: Literal["byol"] = "byol"
+    backbone: str = Field("resnet50", description="any convolutional network of timm, by name")
+    size: Positive = Field(224, description="side of a view; pixels")
+    min_crop: Share = Field(0.08, description="smallest crop, as a share of the photo's area")
+
+
+class Retrieval(Section):
+    neighbors: Positive = Field(10, description="K, ORL section 3.2")
+    resize: Positive = Field(256, description="shorter side before the central crop; pixels")
+    crop: Positive = 224
+    batch_size: Positive = runtime(256)
+
+
+class Regions(Section):
+    """Region proposals and the ORL filter (ORL, footnote 2; order and fallback: see docs/fidelity.md)."""
+
+    proposals: Literal["opencv_selective_search"] = "opencv_selective_search"
+    mode: Literal["fast", "quality", "single"] = "fast"
+    max_side: Positive | None = Field(
+        None, description="search in a copy whose longer side is at most this; null: the photo as it is, as ORL does"
+    )
+    min_side: Positive = Field(96, description="smallest side of a box; pixels of the image that is searched")
+    max_aspect: float = Field(3.0, ge=1, description="largest ratio of the sides of a box")
+    max_iou: Share = Field(0.5, description="largest overlap with a box that was kept before")
+    max_boxes: Positive = 100
+
+
+class RoiFeatures(Section):
+    size: Positive = Field(224, description="side to which a RoI is resized; pixels")
+    batch_size: Positive = runtime(256)
+
+
+class Correspondence(Section):
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="pairs kept with each neighbour, as a share of the query boxes (official code)"
+    )
+    gallery_images: Positive = Field(24, description="photos shown in gallery.html")
+
+
+class ObjectPretraining(Training):
+    method: Literal["orl"] = "orl"
+    init: Literal["scratch", "image_pretraining"] = Field(
+        "scratch", description="scratch as in the official code, or the weights of stage 1"
+    )
+    global_size: Positive = Field(224, description="side of the two views of the whole photo; pixels")
+    patch_size: Positive = Field(96, description="side of the four RoI views; pixels")
+    min_crop: Share = 0.08
+    jitter: Literal["one", "both"] = Field(
+        "one", description="intra-RoI boxes that are jittered: one (official code) or both (paper)"
+    )
+    weight_image: float = Field(1.0, ge=0)
+    weight_intra: float = Field(1.0, ge=0)
+    weight_inter: float = Field(1.0, ge=0)
+
+
+class Evaluation(Section):
+    train: Dataset | None = Field(None, description="labelled photos to train probes on; null: label-free figures only")
+    test: Dataset | None = Field(None, description="labelled photos to measure on")
+    resize: Positive = 256
+    crop: Positive = 224
+    object_size: Positive = Field(96, description="side to which a labelled object is resized; pixels")
+    view_size: Positive = Field(224, description="side of the views that are to be found again; pixels")
+    costs: tuple[float, ...] = Field(
+        (1.0, 10.0, 100.0, *(0.5**k for k in range(4, 20))), description="costs of the SVM to choose from (OpenSelfSup)"
+    )
+    max_images: Positive = Field(2000, description="photos used for the label-free figures")
+    batch_size: Positive = runtime(256)
+
+    @model_validator(mode="after")
+    def _both(self) -> Evaluation:
+        if (self.train is None) != (self.test is None):
+            raise ValueError("`train` and `test` go together: give both labelled data sets or neither")
+        return self
+
+
+class Run(Section):
+    seed: int = Field(0, ge=0)
+    device: str = runtime("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: the GPU where there is one")
+    workers: int = runtime(0, ge=0, description="processes for decoding and proposals; 0: one a core")
+
+
+class Config(Section):
+    dataset: Dataset
+    generated: Generated = Generated()
+    image_pretraining: ImagePretraining = ImagePretraining()
+    retrieval: Retrieval = Retrieval()
+    regions: Regions = Regions()
+    roi_features: RoiFeatures = RoiFeatures()
+    correspondence: Correspondence = Correspondence()
+    object_pretraining: ObjectPretraining = ObjectPretraining()
+    evaluation: Evaluation = Evaluation()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _one_network(self) -> Config:
+        if self.object_pretraining.init == "image_pretraining":
+            for name in ("projector_hidden", "projector_out"):
+                first, second = getattr(self.image_pretraining, name), getattr(self.object_pretraining, name)
+                if first != second:
+                    raise ValueError(
+                        f"object_pretraining.init 'image_pretraining' needs the same {name} in both stages, "
+                        f"not {first} and {second}"
+                    )
+        return self
