@@ -1,0 +1,78 @@
+"""The pictures that evaluation shows to encoders, each photo decoded once for all of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.data.catalog import Catalog
+from stages.data.render import render
+from stages.data.views import View
+from stages.process import ordered_map
+
+_PHOTOS_A_TASK = 8
+_TASKS_AHEAD = 16
+
+
+def plain_view(image: int, box: tuple[float, float, float, float], size: int) -> View:
+    """`box` of photo `image`, resized to `size` x `size` pixels and not changed otherwise."""
+    return View(image, box, size, flip=False, jitter=None, gray=False, blur_sigma=None, solarize=False)
+
+
+def central_views(catalog: Catalog, images: np.ndarray, *, resize: int, crop: int) -> list[list[View]]:
+    """The middle of each of `images` (n,), as `stages.data.loading.photo_loader` shows it: one view a photo.
+
+    Shorter side to `resize` and centre `crop` are one operation here, so that any subset of a catalog can be shown; the
+    pixels of the two agree but for rounding and the outermost rows.
+    """
+    views = []
+    for image in images.tolist():
+        width, height = catalog.sizes[image].tolist()
+        half = min(width, height) * crop / resize / 2
+        box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+        views.append([plain_view(image, box, crop)])
+    return views
+
+
+def evenly_spread(total: int, at_most: int) -> np.ndarray:
+    """At most `at_most` of the numbers 0 .. total - 1, evenly spread, so that a sorted data set is covered. int64."""
+    return np.unique(np.linspace(0, total - 1, min(total, at_most)).round().astype(np.int64))
+
+
+def draw(pool: Executor, catalog: Catalog, views: Sequence[Sequence[View]]) -> Iterator[Tensor]:
+    """Pixels of `views` in order, (B, 3, S, S) uint8 RGB a batch; each inner sequence holds the views of one photo.
+
+    Raises:
+        RuntimeError: a photo can't be read any more.
+    """
+    fn = functools.partial(_draw, catalog.directory, catalog.root)
+    tasks = (views[start : start + _PHOTOS_A_TASK] for start in range(0, len(views), _PHOTOS_A_TASK))
+    for pixels in ordered_map(pool, fn, tasks, window=_TASKS_AHEAD):
+        yield torch.from_numpy(pixels)
+
+
+def _draw(directory: Path, root: Path, views: Sequence[Sequence[View]]) -> np.ndarray:
+    catalog = _catalog(directory, root)
+    pictures: list[np.ndarray] = []
+    for of_photo in views:
+        named = {str(number): view for number, view in enumerate(of_photo)}
+        try:
+            drawn = render(named, catalog.decode)
+        except Exception as error:  # a damaged file may raise nearly anything inside PIL's decoders
+            raise RuntimeError(
+                f"{catalog.path(of_photo[0].image)} could be used when the catalog was made, and no longer can: "
+                f"{type(error).__name__}: {error}. Bring the file back or make the catalog again."
+            ) from error
+        pictures.extend(drawn[name].numpy() for name in named)
+    return np.stack(pictures)
+
+
+@functools.lru_cache(maxsize=4)
+def _catalog(directory: Path, root: Path) -> Catalog:
+    return Catalog(directory, root)
