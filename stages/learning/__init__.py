@@ -1,0 +1,1 @@
+"""How networks learn: backbones, heads, losses, optimizers, schedules, averages, and the one training loop."""

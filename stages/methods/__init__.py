@@ -1,0 +1,1 @@
+"""The shelf of papers: one method a file."""

@@ -1,0 +1,220 @@
+"""Which steps a configuration needs, what each is made from, and therefore which version each will have.
+
+This is the one table of the pipeline. Nothing is computed here but digests, so that a plan is cheap to make and says,
+before anything runs, what is cached and what is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.config import STAGES, Config, Dataset
+from stages.key import Key
+
+# Raised by hand when a step's code starts to make something else from the same settings and inputs.
+VERSIONS = {
+    "demo_photos": 1,
+    "scenes": 1,
+    "catalog": 1,
+    "image_pretraining": 1,
+    "retrieval": 1,
+    "regions": 1,
+    "roi_features": 1,
+    "correspondence": 1,
+    "object_pretraining": 1,
+    "evaluation": 1,
+}
+
+# Which of the five stages a step belongs to; the others prepare data.
+STAGE_OF_STEP = {
+    "image_pretraining": "image_pretraining",
+    "retrieval": "retrieval",
+    "regions": "correspondence",
+    "roi_features": "correspondence",
+    "correspondence": "correspondence",
+    "object_pretraining": "object_pretraining",
+    "evaluation": "evaluation",
+}
+
+TARGETS = {
+    "demo_photos": "stages.data.demo_photos",
+    "scenes": "stages.data.scenes",
+    "catalog": "stages.data.indexing",
+    "image_pretraining": "stages.image_pretraining",
+    "retrieval": "stages.retrieval",
+    "regions": "stages.correspondence.regions",
+    "roi_features": "stages.correspondence.roi_features",
+    "correspondence": "stages.correspondence.pairs",
+    "object_pretraining": "stages.object_pretraining",
+    "evaluation": "stages.evaluation",
+}
+
+TRAINING_STEPS = ("image_pretraining", "object_pretraining")
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A path inside the artifact that another node makes."""
+
+    node: str
+    path: str = "."
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of a plan. `arguments` go to its `run`; `Inside` values become paths once their artifact exists."""
+
+    name: str
+    step: str
+    settings: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    arguments: Mapping[str, Any]
+    seed: int | None = None
+    stage: str | None = field(init=False)
+    target: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stage", STAGE_OF_STEP.get(self.step))
+        object.__setattr__(self, "target", TARGETS[self.step])
+
+
+class PlanError(ValueError):
+    """A stage or step that does not exist."""
+
+
+class Plan:
+    """The nodes in an order in which they can run, and the key of each."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        self.keys: dict[str, Key] = {}
+        for node in self.nodes.values():
+            versions = {name: self.keys[name].version for name in node.inputs}
+            self.keys[node.name] = Key(node.step, VERSIONS[node.step], dict(node.settings), versions)
+
+    def select(self, name: str) -> list[Node]:
+        """The nodes of the stage, or else the node, or else the step `name`. Raises PlanError when there is none."""
+        nodes = list(self.nodes.values())
+        chosen = [node for node in nodes if node.stage == name] or [node for node in nodes if node.name == name]
+        chosen = chosen or [node for node in nodes if node.step == name]
+        if not chosen:
+            known = [*STAGES, *(other for other in self.nodes if other not in STAGES)]
+            raise PlanError(f"'{name}' is neither a stage nor a step of this config. There are: {', '.join(known)}.")
+        return chosen
+
+    def until(self, name: str | None) -> list[Node]:
+        """Everything that `name` needs, itself included; all nodes for None."""
+        if name is None:
+            return list(self.nodes.values())
+        wanted = {node.name for node in self.select(name)}
+        for node in reversed(list(self.nodes.values())):
+            if node.name in wanted:
+                wanted |= set(node.inputs)
+        return [node for node in self.nodes.values() if node.name in wanted]
+
+
+def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Path) -> Plan:
+    """The plan of `config`.
+
+    Args:
+        fingerprint: gives the digest of the contents of a data set that lies on the disk.
+        hashes: the file that remembers the hashes of photos, so that none is read twice to hash it.
+    """
+    nodes: list[Node] = []
+    run, workers, device = config.run, config.run.workers, config.run.device
+
+    def add(name: str, step: str, settings: Mapping[str, Any], inputs: tuple[str, ...], **arguments: Any) -> str:
+        seed = settings.get("seed")
+        nodes.append(Node(name, step, settings, inputs, arguments, seed))
+        return name
+
+    def photos() -> str:
+        if all(node.name != "demo_photos" for node in nodes):
+            settings = {"max_side": config.generated.photo_side, "interiors": config.generated.interiors}
+            add("demo_photos", "demo_photos", settings, (), **settings)
+        return "demo_photos"
+
+    def scenes() -> str:
+        if all(node.name != "scenes" for node in nodes):
+            made = config.generated
+            settings = {"train_images": made.train_images, "test_images": made.test_images,
+                        "side": made.scene_side, "seed": made.seed}  # fmt: skip
+            folder = Inside(photos(), "photos")
+            add("scenes", "scenes", settings, (folder.node,), photos=folder, workers=workers, **settings)
+        return "scenes"
+
+    def catalog(name: str, dataset: Dataset) -> tuple[Inside, Inside | Path]:
+        """The catalog of `dataset` and the folder that its paths start from."""
+        arguments: dict[str, Any] = {"min_side": dataset.min_side, "max_rejected": dataset.max_rejected,
+                                     "workers": workers, "hashes": hashes,
+                                     "annotations": None, "split": None, "list_file": None}  # fmt: skip
+        settings: dict[str, Any] = {"min_side": dataset.min_side}
+        root: Inside | Path
+        if dataset.format == "demo_photos":
+            root, inputs = Inside(photos(), "photos"), ("demo_photos",)
+            arguments |= {"format": "folder"}
+        elif dataset.format == "scenes":
+            root, inputs = Inside(scenes(), str(dataset.split)), ("scenes",)
+            settings["split"] = dataset.split
+            arguments |= {"format": "coco", "annotations": Inside("scenes", f"instances_{dataset.split}.json")}
+        else:
+            assert dataset.root is not None, "validated by Dataset"
+            root, inputs = dataset.root, ()
+            settings |= {"format": dataset.format, "split": dataset.split, "contents": fingerprint(dataset)}
+            arguments |= {"format": dataset.format, "annotations": dataset.annotations, "split": dataset.split,
+                          "list_file": dataset.list_file}  # fmt: skip
+        add(name, "catalog", settings, inputs, root=root, **arguments)
+        return Inside(name), root
+
+    images, root = catalog("catalog", config.dataset)
+    shown = {"catalog": images, "root": root}
+    resources = {"device": device, "workers": workers}
+
+    def training(step: str, section: Any, inputs: Mapping[str, Inside], **extra: Any) -> Inside:
+        settings = section.result_fields() | extra | {"seed": run.seed, "scaled_decode": config.dataset.scaled_decode}
+        used = tuple(place.node for place in inputs.values())
+        arguments = section.all_fields() | extra | inputs | resources
+        arguments |= {"seed": run.seed, "scaled_decode": config.dataset.scaled_decode}
+        add(step, step, settings, ("catalog", *used), **shown, **arguments)
+        return Inside(step)
+
+    first = training("image_pretraining", config.image_pretraining, {})
+
+    settings = config.retrieval.result_fields()
+    add("retrieval", "retrieval", settings, ("catalog", first.node),
+        **shown, encoder=first, **config.retrieval.all_fields(), **resources)  # fmt: skip
+
+    settings = config.regions.result_fields() | {"seed": run.seed}
+    add("regions", "regions", settings, ("catalog",), **shown, **settings, workers=workers)
+
+    add("roi_features", "roi_features", config.roi_features.result_fields(), ("catalog", first.node, "regions"),
+        **shown, encoder=first, regions=Inside("regions"), **config.roi_features.all_fields(), **resources)  # fmt: skip
+
+    settings = config.correspondence.result_fields()
+    mined = {name: Inside(name) for name in ("retrieval", "regions", "roi_features")}
+    add("correspondence", "correspondence", settings, ("catalog", *mined), **shown, **mined, **settings)
+
+    backbone = {"backbone": config.image_pretraining.backbone}
+    found = {"regions": Inside("regions"), "correspondence": Inside("correspondence")}
+    if config.object_pretraining.init == "image_pretraining":
+        found["encoder"] = first
+    second = training("object_pretraining", config.object_pretraining, found, **backbone)
+
+    labelled: dict[str, Any] = {"train": None, "train_root": None, "test": None, "test_root": None}
+    inputs = ["catalog", first.node, second.node]
+    for part in ("train", "test"):
+        dataset = getattr(config.evaluation, part)
+        if dataset is not None:
+            name = f"catalog_{part}"
+            labelled[part], labelled[f"{part}_root"] = catalog(name, dataset)
+            inputs.append(name)
+    settings = config.evaluation.result_fields() | {"seed": run.seed}
+    for part in ("train", "test"):
+        settings.pop(part)  # what counts of them is in the versions of their catalogs
+    add("evaluation", "evaluation", settings, tuple(inputs),
+        **shown, **labelled, **settings, batch_size=config.evaluation.batch_size, **resources,
+        encoders={first.node: first, second.node: second})  # fmt: skip
+    return Plan(nodes)
