@@ -64,12 +64,12 @@ class Dataset(Section):
     )
     root: Place | None = runtime(None, description="the folder that holds the photos (voc: the devkit or a year in it)")
     annotations: Place | None = runtime(None, description="coco: the instances_*.json")
-    split: str | None = Field(None, description="voc: a list in ImageSets/Main, such as trainval; scenes: train or test")
+    split: str | None = Field(None, description="voc: a list in ImageSets/Main (trainval); scenes: train or test")
     list_file: Place | None = runtime(None, description="list_file: one path below root a line")
     min_side: Positive = Field(32, description="photos with a shorter side are rejected; pixels")
     max_rejected: Share = runtime(0.1, description="stop when a larger share of the files can't be used")
     scaled_decode: bool = Field(
-        False, description="let libjpeg decode at 1/2, 1/4 or 1/8 size where the crops allow it: faster, not pixel-exact"
+        False, description="let libjpeg decode at 1/2, 1/4 or 1/8 size where crops allow it: faster, not pixel-exact"
     )
 
     @model_validator(mode="after")

@@ -153,6 +153,7 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
                                      "annotations": None, "split": None, "list_file": None}  # fmt: skip
         settings: dict[str, Any] = {"min_side": dataset.min_side}
         root: Inside | Path
+        inputs: tuple[str, ...]
         if dataset.format == "demo_photos":
             root, inputs = Inside(photos(), "photos"), ("demo_photos",)
             arguments |= {"format": "folder"}

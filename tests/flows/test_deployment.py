@@ -33,7 +33,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> Iterato
         for name, value in changed.items():
             patch.setenv(name, value)
         with temporary_server(home / "server.log") as url:
-            environment = {**os.environ, "PREFECT_API_URL": url, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            environment = {**os.environ, "PREFECT_API_URL": url, "PATH": path}
             run(environment, "work-pool", "create", "local", "--type", "process", "--overwrite")
             run(environment, "--no-prompt", "deploy", "--all")
             with (home / "worker.log").open("w") as log:
@@ -71,7 +72,8 @@ def test_both_deployments_are_registered(served: dict[str, str]) -> None:
 
 
 def test_a_deployment_runs_and_its_results_are_where_they_belong(served: dict[str, str], artifacts: Path) -> None:
-    shown = run(served, "deployment", "run", "orl-pipeline/demo", "--param", "tiny=true", "--param", 'until="catalog"', "--watch")
+    shown = run(served, "deployment", "run", "orl-pipeline/demo", "--watch",
+                "--param", "tiny=true", "--param", 'until="catalog"')  # fmt: skip
     assert "Completed" in shown
     assert set(Store(artifacts).latest("demo-tiny")) == {"demo_photos", "scenes", "catalog"}
 

@@ -1,0 +1,1 @@
+"""Prefect, and nothing but Prefect: order, states, UI artefacts, deployments, and the `orl` command."""

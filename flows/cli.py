@@ -1,0 +1,138 @@
+"""The command `orl`. Only what a command needs is imported, so that `orl --help` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.prepare_environment import prepare_environment
+from stages.manifest import StoreError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    try:
+        status = options.command(options)
+    except KeyboardInterrupt:
+        status = EXIT_INTERRUPTED
+    except (ValueError, OSError, StoreError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_USAGE
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="orl",
+        description="Object-level self-supervised pretraining from scene photographs.",
+        epilog="First steps: `orl run demo`, then `orl run demo --images DIR` with a folder of your own photos.",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the pipeline in the foreground; what is up to date is not made again")
+    _add_config(run)
+    run.add_argument("--images", metavar="DIR", type=Path, help="pretrain on this folder of photos, nested or not")
+    run.add_argument("--until", metavar="STAGE", help="stop after this stage or step")
+    run.add_argument("--force", metavar="STAGE", action="append",
+                     help="make a stage or step again although it is up to date")  # fmt: skip
+    run.set_defaults(command=_run)
+
+    explain = commands.add_parser("explain", help="which steps are up to date, and what differs where they are not")
+    _add_config(explain)
+    explain.add_argument("step", nargs="?", help="only this stage or step")
+    explain.add_argument("--images", metavar="DIR", type=Path, help="as in `orl run`")
+    explain.set_defaults(command=_explain)
+
+    config = commands.add_parser("config", help="print a configuration with all its defaults, as YAML")
+    _add_config(config)
+    config.set_defaults(command=_config)
+
+    listing = commands.add_parser("ls", help="what is in artifacts/")
+    listing.set_defaults(command=_ls)
+
+    verify = commands.add_parser("verify", help="hash every file again and compare it with its manifest")
+    verify.set_defaults(command=_verify)
+
+    collect = commands.add_parser("gc", help="delete what neither the last run of a config nor a pin reaches")
+    collect.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    collect.set_defaults(command=_gc)
+
+    for word, help in (("pin", "keep a version for ever: STEP/VERSION"), ("unpin", "undo `orl pin`")):
+        pin = commands.add_parser(word, help=help)
+        pin.add_argument("artifact", metavar="STEP/VERSION")
+        pin.set_defaults(command=_pin, word=word)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="a file, or the name of one in configs/")
+    parser.add_argument("--set", metavar="FIELD=VALUE", dest="overrides", action="append", default=[],
+                        help="override one field, such as retrieval.neighbors=20")  # fmt: skip
+    parser.add_argument("--tiny", action="store_true", help="a rehearsal on generated scenes with a small network")
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    images = getattr(options, "images", None)
+    if images is None:
+        return options.overrides
+    if options.tiny:
+        raise ValueError("--images and --tiny exclude each other: a rehearsal runs on generated scenes")
+    return ["dataset.format=folder", f"dataset.root={json.dumps(str(images.absolute()))}", *options.overrides]
+
+
+def _run(options: argparse.Namespace) -> int:
+    prepare_environment()
+    from flows.foreground import run_in_foreground
+
+    return run_in_foreground(options.config, _overrides(options), options.until, options.force, options.tiny)
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from flows import inventory_pages
+    from flows.prepare import prepare
+
+    _, _, plan = prepare(options.config, _overrides(options), options.tiny)
+    inventory_pages.explain(plan, options.step)
+    return 0
+
+
+def _config(options: argparse.Namespace) -> int:
+    import yaml
+
+    from flows.prepare import settings_of
+
+    tree = settings_of(options.config, options.overrides, options.tiny).model_dump(mode="json")
+    print(yaml.safe_dump(tree, sort_keys=False), end="")
+    return 0
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from flows import inventory_pages
+
+    inventory_pages.listing()
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from flows import inventory_pages
+
+    return EXIT_FAILED if inventory_pages.verify() else 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from flows import inventory_pages
+
+    inventory_pages.collect(dry_run=options.dry_run)
+    return 0
+
+
+def _pin(options: argparse.Namespace) -> int:
+    from flows import inventory_pages
+
+    inventory_pages.pin(options.artifact, keep=options.word == "pin")
+    return 0

@@ -1,0 +1,173 @@
+"""The flow `orl-pipeline`: every step of a plan as one Prefect task, up to date or made in a child process."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed, State
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from flows import summary
+from flows.children import allow_children, run_module, stop_children
+from flows.prepare import prepare, store_root
+from flows.terminal import terminal
+from stages.execute import RESUMABLE, portable
+from stages.key import Key
+from stages.plan import Inside, Plan
+from stages.store import Store
+
+_SECONDS_BETWEEN_UI_UPDATES = 2.0
+
+# Training on a GPU leaves the processor to the proposals; on the CPU the two would only slow each other down.
+_TASKS_AT_ONCE = 2 if Path("/proc/driver/nvidia/version").exists() else 1
+_RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=_TASKS_AT_ONCE)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
+def run_step(name: str, config: str, key: dict[str, Any], request: dict[str, Any]) -> State:
+    """One step. Ends as `Cached` when its artifact is up to date, as `Completed` when it was made.
+
+    Either way `latest/<config>/<name>` then links to it. `key` and `request` are plain values, so that the run page
+    shows what decides the result.
+    """
+    wanted, store = Key(**key), Store(store_root())
+    version = f"{wanted.step}/{wanted.version}"
+    artifact = None if request["force"] else store.find(wanted)
+    if artifact is not None:
+        store.link(config, name, artifact)
+        terminal.end(name, "cached", version)
+        return Completed(name="Cached", message=f"{version} is up to date")
+    terminal.start(name)
+    started = time.monotonic()
+    failure = _work(name, version, {**request, "key": key, "store": str(store.root)})
+    artifact = store.find(wanted)
+    if failure is None and artifact is None:
+        failure = f"the step ended without an error, but {version} is not there"
+    if failure is not None or artifact is None:
+        terminal.end(name, "failed", failure or "")
+        return Failed(message=failure)
+    store.link(config, name, artifact)
+    made = f"{version}  {time.monotonic() - started:.0f} s"
+    terminal.end(name, "made", made)
+    return Completed(message=made)
+
+
+def _work(name: str, version: str, request: dict[str, Any]) -> str | None:
+    """Runs the step in a child process. Returns what went wrong, or None."""
+    progress = _ProgressPage(name)
+    failure: str | None = None
+
+    def listen(message: dict[str, Any]) -> None:
+        nonlocal failure
+        if "done" in message:
+            terminal.progress(name, message["done"], message["total"], message["unit"], message["figures"])
+            progress.update(message["done"], message["total"])
+        elif "log" in message:
+            terminal.say(message["log"], message["level"])
+        elif "error" in message:
+            failure = message["error"]
+
+    log = store_root() / "logs" / f"{version.replace('/', '-')}.log"
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(request, file)
+        file.flush()
+        status = run_module("stages.execute", file.name, log=log, on_message=listen)
+    if status == 0:
+        return None
+    if status == RESUMABLE:
+        return "was asked to stop; its work so far is kept, and the same command goes on from there"
+    if failure is not None:
+        return f"{failure} (whole log: {log})"
+    return f"its process ended with status {status}; the last lines of {log} say more"
+
+
+class _ProgressPage:
+    """The progress artifact of one step on the run page, updated at most every two seconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._artifact: Any = None  # its number, once there is one
+        self._last = 0.0
+
+    def update(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._last < _SECONDS_BETWEEN_UI_UPDATES:
+            return
+        self._last = now
+        percent = 100.0 * done / max(total, 1)
+        if self._artifact is None:
+            self._artifact = create_progress_artifact(percent, description=self._name)
+        else:
+            update_progress_artifact(self._artifact, percent)
+
+
+@flow(name="orl-pipeline", task_runner=_RUNNER)
+def orl_pipeline(
+    config: str = "demo",
+    overrides: list[str] | None = None,
+    until: str | None = None,
+    force: list[str] | None = None,
+    tiny: bool = False,
+) -> State:
+    """Pretrains a backbone on the objects of a folder of photos, in five cached stages.
+
+    Args:
+        config: a file, or the stem of one in configs/.
+        overrides: `section.field=value`, such as `retrieval.neighbors=20`.
+        until: stop after this stage or step.
+        force: stages or steps that are computed again although they are up to date.
+        tiny: the same steps on generated scenes with a small network: a rehearsal of under a minute.
+    """
+    try:
+        name, _, plan = prepare(config, overrides or (), tiny)
+        nodes = plan.until(until)
+        forced = {node.name for stage in force or () for node in plan.select(stage)}
+    except (ValueError, OSError) as error:
+        return Failed(message=str(error))
+    store = Store(store_root())
+    futures: dict[str, PrefectFuture[Any]] = {}
+    allow_children()
+    try:
+        with terminal:
+            for node in nodes:
+                key = plan.keys[node.name]
+                request = {
+                    "target": node.target,
+                    "arguments": portable(_place(dict(node.arguments), plan, store)),
+                    "seed": node.seed,
+                    "force": node.name in forced,
+                }
+                needed = [futures[other] for other in node.inputs]
+                arguments = {"name": node.name, "config": name, "key": key.as_dict(), "request": request}
+                futures[node.name] = run_step.submit(**arguments, return_state=False, wait_for=needed)
+            for future in futures.values():
+                future.wait()
+    except BaseException:  # Ctrl-C, SIGTERM or a cancelled run: no child outlives the flow
+        stop_children()
+        raise
+    states = {node: future.state for node, future in futures.items()}
+    if not all(state.is_completed() for state in states.values()):
+        broken = {node: state for node, state in states.items() if state.is_failed() or state.is_crashed()}
+        return Failed(message="\n".join(f"{node}: {state.message}" for node, state in broken.items()))
+    artifacts = {node.name: store.get(node.step, plan.keys[node.name].version) for node in nodes}
+    create_markdown_artifact(summary.markdown(name, artifacts, states), key="summary", description=f"What {name} made")
+    summary.show(name, artifacts, states)
+    return Completed(message=f"{len(artifacts)} steps are up to date")
+
+
+def _place(value: Any, plan: Plan, store: Store) -> Any:
+    """`Inside` as a path: where the artifact of that node is or will be."""
+    if isinstance(value, Inside):
+        key = plan.keys[value.node]
+        return store.root / key.step / key.version / value.path
+    if isinstance(value, dict):
+        return {name: _place(item, plan, store) for name, item in value.items()}
+    return value

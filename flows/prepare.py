@@ -1,0 +1,44 @@
+"""From what a user asked for to a plan, and where its artifacts lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.config import Config, Dataset
+from stages.config_files import load_config
+from stages.data.indexing import fingerprint
+from stages.plan import Plan, make_plan
+from stages.process import available_cores
+from stages.tiny import shrunk
+
+
+def store_root() -> Path:
+    """The folder `artifacts` of the current one, or the one that ORL_ARTIFACTS names. Absolute."""
+    return Path(os.environ.get("ORL_ARTIFACTS") or "artifacts").expanduser().absolute()
+
+
+def settings_of(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> Config:
+    settings = load_config(config, overrides)
+    return shrunk(settings) if tiny else settings
+
+
+def prepare(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> tuple[str, Config, Plan]:
+    """The name under which the results of a run are linked, its settings and its plan.
+
+    Raises:
+        ConfigError, ValueError, FileNotFoundError: the request can't be carried out; the message says why.
+    """
+    settings = settings_of(config, overrides, tiny)
+    name = Path(config).stem + ("-tiny" if tiny else "")
+    hashes = store_root() / ".cache" / "hashes.parquet"
+
+    def contents(dataset: Dataset) -> str:
+        assert dataset.root is not None, "validated by Dataset"
+        return fingerprint(
+            format=dataset.format, root=dataset.root, annotations=dataset.annotations, split=dataset.split,
+            list_file=dataset.list_file, cache=hashes, workers=settings.run.workers or available_cores(),
+        )  # fmt: skip
+
+    return name, settings, make_plan(settings, contents, hashes)
