@@ -179,7 +179,8 @@ class Evaluation(Section):
     object_size: Positive = Field(96, description="side to which a labelled object is resized; pixels")
     view_size: Positive = Field(224, description="side of the views that are to be found again; pixels")
     costs: tuple[float, ...] = Field(
-        (1.0, 10.0, 100.0, *(0.5**k for k in range(4, 20))), description="costs of the SVM to choose from (OpenSelfSup)"
+        (1.0, 10.0, 100.0, *(0.5**k for k in range(4, 20))),
+        description="costs of the SVM to choose from (OpenSelfSup's 19)",
     )
     max_images: Positive = Field(2000, description="photos used for the label-free figures")
     batch_size: Positive = runtime(256)

@@ -25,8 +25,6 @@ from stages.evaluation.embeddings import Embeddings
 from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate, resample_counts
 from stages.report import Report
 
-# OpenSelfSup's and ORL's grid of 19 costs; VISSL has another one, so figures of the two suites differ.
-REFERENCE_COSTS = (1.0, 10.0, 100.0, *(0.5**k for k in range(4, 20)))
 FOLDS = 3
 MAX_ITERATIONS = 2000
 

@@ -30,6 +30,8 @@ def test_the_papers_settings_are_the_defaults(minimal: str) -> None:
     assert (first.base_lr, first.momentum, first.weight_decay, first.tau) == (0.2, 0.9, 1e-4, 0.99)
     assert (second.global_size, second.patch_size, second.init) == (224, 96, "scratch")
     assert (config.retrieval.neighbors, config.correspondence.fraction) == (10, 0.1)
+    costs = config.evaluation.costs
+    assert (len(set(costs)), max(costs), min(costs)) == (19, 100.0, 0.5**19)
     regions = config.regions
     assert (regions.min_side, regions.max_aspect, regions.max_iou, regions.max_boxes) == (96, 3.0, 0.5, 100)
 
