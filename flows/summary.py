@@ -32,7 +32,7 @@ _KEY_FIGURES = {
 # What an evaluation is summed up by; the report has the rest. The first is the figure that short trainings move.
 _RESULTS = {
     ("view_retrieval", "rank"): "view rank",
-    ("view_retrieval", "top1"): "view retrieval, top 1",
+    ("view_retrieval", "top1"): "view top 1",
     ("linear_svm", "map"): "linear SVM, mAP",
     ("object_neighbors", "micro"): "same-class share",
     ("spread", "effective_rank"): "effective rank",
@@ -104,7 +104,7 @@ def _results_table(results: list[dict[str, Any]]) -> Table:
     values = {(row["protocol"], row["figure"], row["encoder"]): row for row in results}
     table = Table(title="What it is worth", title_justify="left", title_style="bold")
     for column in ("figure", "chance", *encoders):
-        table.add_column(column, justify="left" if column == "figure" else "right")
+        table.add_column(column.replace("_", " "), justify="left" if column == "figure" else "right")
     for figure, words in _RESULTS.items():
         rows = [values[*figure, name] for name in encoders if (*figure, name) in values]
         if rows:
