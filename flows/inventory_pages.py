@@ -1,4 +1,4 @@
-"""`orl ls`, `orl explain`, `orl verify`, `orl gc`, `orl pin`: what `stages.inventory` knows, for the terminal."""
+"""`orl ls`, `orl explain`, `orl verify`, `orl gc`, `orl pin`: what `stages.store.inventory` knows, for the terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from rich.table import Table
 from flows.prepare import store_root
 from flows.summary import size
 from flows.terminal import console
-from stages import inventory
 from stages.plan import Plan
-from stages.store import Store
+from stages.store import Store, inventory
 
 
 def listing() -> None:

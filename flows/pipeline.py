@@ -20,9 +20,9 @@ from flows.children import allow_children, run_module, stop_children
 from flows.prepare import prepare, store_root
 from flows.terminal import terminal
 from stages.execute import RESUMABLE, portable
-from stages.key import Key
 from stages.plan import Inside, Plan
 from stages.store import Store
+from stages.store.key import Key
 
 _SECONDS_BETWEEN_UI_UPDATES = 2.0
 

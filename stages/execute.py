@@ -16,10 +16,10 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from stages.key import Key
 from stages.process import Terminated, available_cores, die_with_parent
 from stages.report import ReportHandler, StreamReport
 from stages.store import Store
+from stages.store.key import Key
 
 RESUMABLE = 75  # EX_TEMPFAIL
 FAILED = 1

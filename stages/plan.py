@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.config import STAGES, Config, Dataset
-from stages.key import Key
+from stages.store.key import Key
 
 # Raised by hand when a step's code starts to make something else from the same settings and inputs.
 VERSIONS = {

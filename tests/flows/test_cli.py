@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.key import Key
 from stages.store import Store
+from stages.store.key import Key
 
 ORL = str(Path(sys.executable).with_name("orl"))
 

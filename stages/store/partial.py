@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.key import Key
-from stages.lock import Lock, now
-from stages.manifest import (
+from stages.store.key import Key
+from stages.store.lock import Lock, now
+from stages.store.manifest import (
     MANIFEST_FILE,
     SCHEMA,
     Artifact,
@@ -32,7 +32,7 @@ from stages.manifest import (
 )
 
 if TYPE_CHECKING:
-    from stages.store import Store
+    from stages.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -21,12 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.key import RESERVED, STEP_NAME, VERSION, Key
-from stages.lock import Busy, Lock, is_held, locked
-from stages.manifest import MANIFEST_FILE, SCRATCH, Artifact, Damaged, StoreError, read_artifact, sync_directory
-from stages.partial import Partial
-
-__all__ = ["Artifact", "Busy", "Damaged", "DiskFull", "Entry", "Key", "Partial", "Store", "StoreError", "open_artifact"]
+from stages.store.key import RESERVED, STEP_NAME, VERSION, Key
+from stages.store.lock import Lock, is_held, locked
+from stages.store.manifest import MANIFEST_FILE, SCRATCH, Artifact, Damaged, StoreError, read_artifact, sync_directory
+from stages.store.partial import Partial
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.key import Key
+from stages.store.key import Key
 
 SCHEMA = 1
 MANIFEST_FILE = "manifest.json"

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from stages.lock import read_record
-from stages.manifest import MANIFEST_FILE, disk_bytes, last_change
-from stages.store import Busy, Entry, Store, remove
+from stages.store.lock import Busy, read_record
+from stages.store.manifest import MANIFEST_FILE, disk_bytes, last_change
+from stages.store.store import Entry, Store, remove
 
 Version = tuple[str, str]  # step, version
 

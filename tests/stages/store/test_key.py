@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.key import Key
+from stages.store.key import Key
 
 A, B = "a" * 12, "b" * 12
 

@@ -457,6 +457,6 @@ def test_a_damaged_lock_record_does_no_harm(store: Store) -> None:
 
 def test_the_store_is_imported_without_heavy_libraries() -> None:
     heavy = "{'torch', 'numpy', 'pandas', 'prefect'}"
-    code = f"import sys, stages.store, stages.inventory; print(*({heavy} & set(sys.modules)))"
+    code = f"import sys, stages.store, stages.store.inventory; print(*({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stages.garbage import Garbage, collect, garbage
-from stages.lock import holder, read_record
-from stages.manifest import Problem, disk_bytes, file_names
-from stages.store import Artifact, Damaged, Key, Store, StoreError
+from stages.store.garbage import Garbage, collect, garbage
+from stages.store.key import Key
+from stages.store.lock import holder, read_record
+from stages.store.manifest import Artifact, Damaged, Problem, StoreError, disk_bytes, file_names
+from stages.store.store import Store
 
 __all__ = [
     "ABSENT", "Difference", "Explanation", "Garbage", "Row",

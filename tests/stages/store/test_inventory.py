@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from stages.inventory import ABSENT, collect, explain, garbage, listing, verify
 from stages.store import Artifact, Key, Store, StoreError
+from stages.store.inventory import ABSENT, collect, explain, garbage, listing, verify
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = timedelta(0)

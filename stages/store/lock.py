@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from stages.manifest import StoreError
+from stages.store.manifest import StoreError
 
 log = logging.getLogger(__name__)
 
