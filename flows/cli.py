@@ -104,9 +104,9 @@ def _explain(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     import yaml
 
-    from flows.prepare import settings_of
+    from stages.config_files import load_config
 
-    tree = settings_of(options.config, options.overrides, options.tiny).model_dump(mode="json")
+    tree = load_config(options.config, options.overrides, tiny=options.tiny).model_dump(mode="json")
     print(yaml.safe_dump(tree, sort_keys=False), end="")
     return 0
 

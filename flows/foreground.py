@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 
 from flows.pipeline import orl_pipeline
 from flows.prepare import prepare, store_root
-from flows.server import temporary_server
+from flows.server import flush_logs, temporary_server
 from flows.terminal import console
 
 FAILED, INTERRUPTED = 1, 130
@@ -38,8 +37,7 @@ def run_in_foreground(config: str, overrides: list[str], until: str | None, forc
             url = stack.enter_context(temporary_server(store_root() / "logs" / "prefect-server.log"))
             stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
         state = orl_pipeline(config, overrides, until, force, tiny, return_state=True)
-        for handler in logging.getLogger("prefect.flow_runs").handlers:
-            handler.flush()  # while there is a server to take what they still hold
+        flush_logs()
     if state.is_completed():
         return 0
     print(f"error: {state.message}", file=sys.stderr)

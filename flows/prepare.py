@@ -11,17 +11,11 @@ from stages.config_files import load_config
 from stages.data.indexing import fingerprint
 from stages.plan import Plan, make_plan
 from stages.process import available_cores
-from stages.tiny import shrunk
 
 
 def store_root() -> Path:
     """The folder `artifacts` of the current one, or the one that ORL_ARTIFACTS names. Absolute."""
     return Path(os.environ.get("ORL_ARTIFACTS") or "artifacts").expanduser().absolute()
-
-
-def settings_of(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> Config:
-    settings = load_config(config, overrides)
-    return shrunk(settings) if tiny else settings
 
 
 def prepare(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> tuple[str, Config, Plan]:
@@ -30,7 +24,7 @@ def prepare(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> t
     Raises:
         ConfigError, ValueError, FileNotFoundError: the request can't be carried out; the message says why.
     """
-    settings = settings_of(config, overrides, tiny)
+    settings = load_config(config, overrides, tiny=tiny)
     name = Path(config).stem + ("-tiny" if tiny else "")
     hashes = store_root() / ".cache" / "hashes.parquet"
 

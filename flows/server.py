@@ -5,6 +5,7 @@ Prefect can start a temporary server by itself, but a killed run leaves that one
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -50,6 +51,12 @@ def temporary_server(log: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def flush_logs() -> None:
+    """Hands over the log lines that Prefect still holds, while there is a server to take them."""
+    for handler in logging.getLogger("prefect.flow_runs").handlers:
+        handler.flush()
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stages.config import Config
+from stages.tiny import shrunk
 
 CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[1] / "configs")
 
@@ -19,9 +20,14 @@ class ConfigError(ValueError):
     """A configuration that can't be used; the message names the field, the value, the rule and the remedy."""
 
 
-def load_config(name: str, overrides: Iterable[str] = ()) -> Config:
-    """The configuration `name` (a file, or the stem of one in configs/) with `section.field=value` overrides."""
+def load_config(name: str, overrides: Iterable[str] = (), *, tiny: bool = False) -> Config:
+    """The configuration `name` (a file, or the stem of one in configs/) with `section.field=value` overrides.
+
+    `tiny` shrinks it to a rehearsal first, so that an override has the last word.
+    """
     tree = _read(find_config(name))
+    if tiny:
+        tree = shrunk(validated(tree, name)).model_dump(mode="json")
     for override in overrides:
         _override(tree, override)
     return validated(tree, name)

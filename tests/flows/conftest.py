@@ -22,13 +22,14 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         temporary_settings,
     )
 
-    from flows.server import temporary_server
+    from flows.server import flush_logs, temporary_server
 
     log = tmp_path_factory.mktemp("server") / "server.log"
     # Without heartbeats a flow run ends a second sooner.
     quiet = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_SERVER_ANALYTICS_ENABLED: False}
     with temporary_server(log) as url, temporary_settings({**quiet, PREFECT_API_URL: url}):
         yield
+        flush_logs()
 
 
 @pytest.fixture(scope="module")

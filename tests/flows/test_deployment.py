@@ -83,7 +83,7 @@ def test_cancelling_leaves_no_process_behind(served: dict[str, str], artifacts: 
     shown = run(served, "deployment", "run", "orl-pipeline/demo", "--param", "tiny=true",
                 "--param", f"overrides={long}", "--param", 'until="image_pretraining"')  # fmt: skip
     flow_run = re.findall(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", shown)[0]
-    child = _training_process(90)
+    child = _training_process(artifacts, 90)
     run(served, "flow-run", "cancel", flow_run)
     assert gone_within(child, 60)
     deadline = time.monotonic() + 60
@@ -94,15 +94,17 @@ def test_cancelling_leaves_no_process_behind(served: dict[str, str], artifacts: 
     assert any((partial / "scratch" / "checkpoint.pt").is_file() for partial in partials), "its work is kept"
 
 
-def _training_process(seconds: float) -> int:
-    """The process id of a running `stages.execute` that trains."""
+def _training_process(artifacts: Path, seconds: float) -> int:
+    """The process id of a `stages.execute` that has trained some steps."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
+        if not any(log.stat().st_size for log in artifacts.glob("image_pretraining/*.partial/metrics.jsonl")):
+            time.sleep(0.2)
+            continue
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 command = (folder / "cmdline").read_text().split("\0")
                 if "stages.execute" in command and '"stages.image_pretraining"' in Path(command[-2]).read_text():
-                    time.sleep(5)  # let it take some steps
                     return int(folder.name)
             except OSError:
                 continue

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
@@ -22,23 +25,30 @@ STEPS = ["demo_photos", "scenes", "catalog", "image_pretraining", "retrieval", "
 @pytest.fixture(scope="module")
 def run(prefect_server: None, artifacts: Path) -> Callable[..., Outcome]:
     """Runs the flow and returns the name of each task's final state."""
-    from prefect.client.orchestration import get_client
-
     from flows.pipeline import orl_pipeline
 
-    def outcome(*overrides: str, **options: object) -> Outcome:
+    def outcome(*overrides: str, **options: Any) -> Outcome:
         state = orl_pipeline("demo", list(overrides), tiny=True, return_state=True, **options)
-        with get_client(sync_client=True) as client:
-            from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-            assert state.state_details.flow_run_id is not None
-            runs = client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-            )
-        outcomes = {task_run.name: str(task_run.state_name) for task_run in runs}
+        outcomes = task_states(state.state_details.flow_run_id)
         return outcomes | ({"flow": f"{state.name}: {state.message}"} if state.is_failed() else {})
 
     return outcome
+
+
+def task_states(flow_run: UUID) -> Outcome:
+    """The states that the server shows, once it shows them all: it hears of them a moment after they happen."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    before: Outcome | None = None
+    with get_client(sync_client=True) as client:
+        while True:
+            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run])))
+            now = {run.name: str(run.state_name) for run in runs}
+            if now == before and "Running" not in now.values():
+                return now
+            before = now
+            time.sleep(2)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +57,8 @@ def first(run: Callable[..., Outcome]) -> Outcome:
 
 
 def test_a_first_run_makes_every_step(first: Outcome, artifacts: Path) -> None:
-    assert first == {step: "Completed" for step in STEPS}
+    # In a rehearsal the photos to train on are the labelled ones, and a catalog is made once.
+    assert first == {step: "Completed" for step in STEPS} | {"catalog_train": "Cached"}
     latest = Store(artifacts).latest("demo-tiny")
     assert set(latest) == set(STEPS)
     pairs = pd.read_parquet(artifacts / "latest/demo-tiny/correspondence/pairs.parquet")

@@ -44,6 +44,11 @@ def test_every_shipped_config_is_valid_and_can_be_rehearsed(name: str) -> None:
     assert tiny.correspondence.fraction == config.correspondence.fraction, "a rehearsal keeps what chooses a variant"
 
 
+def test_an_override_has_the_last_word_in_a_rehearsal() -> None:
+    assert load_config("coco", tiny=True).retrieval.neighbors == 3
+    assert load_config("coco", ["retrieval.neighbors=2"], tiny=True).retrieval.neighbors == 2
+
+
 def test_every_shipped_config_has_a_header_and_a_deployment() -> None:
     import yaml
 

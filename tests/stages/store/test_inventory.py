@@ -15,7 +15,7 @@ import pytest
 from stages.store import Artifact, Key, Store, StoreError
 from stages.store.inventory import ABSENT, collect, explain, garbage, listing, verify
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 AT_ONCE = timedelta(0)
 
 

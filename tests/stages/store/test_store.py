@@ -20,7 +20,7 @@ import pytest
 
 from stages.store import Artifact, Busy, Damaged, DiskFull, Key, Store, StoreError, open_artifact
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 # A builder in a process of its own: it notes that it works, waits for a file named `go`, and publishes.
 BUILDER = """
