@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack
 from types import FrameType
 
+from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.pipeline import orl_pipeline
@@ -36,7 +37,10 @@ def run_in_foreground(config: str, overrides: list[str], until: str | None, forc
         if get_current_settings().api.url is None:
             url = stack.enter_context(temporary_server(store_root() / "logs" / "prefect-server.log"))
             stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
-        state = orl_pipeline(config, overrides, until, force, tiny, return_state=True)
+        try:
+            state = orl_pipeline(config, overrides, until, force, tiny, return_state=True)
+        except TerminationSignal:  # Prefect's own, while the flow runs
+            return INTERRUPTED
         flush_logs()
     if state.is_completed():
         return 0
