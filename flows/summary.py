@@ -21,7 +21,7 @@ _KEY_FIGURES = {
     "demo_photos": (("photos", "{:,} photos"),),
     "scenes": (("objects", "{:,} labelled objects"),),
     "catalog": (("images", "{:,} photos"), ("rejected", "{:,} rejected")),
-    "image_pretraining": (("steps", "{:,} steps"), ("loss", "loss {:.2f} of 4")),
+    "image_pretraining": (("steps", "{:,} steps"), ("loss", "loss {:.2f}")),
     "retrieval": (("nearest_similarity", "nearest neighbour {:.2f} similar"),),
     "regions": (("boxes", "{:,} boxes"), ("fallback_images", "{:,} photos without one")),
     "roi_features": (("boxes", "{:,} RoIs"),),
