@@ -96,7 +96,7 @@ def _explain(options: argparse.Namespace) -> int:
     from flows import inventory_pages
     from flows.prepare import prepare
 
-    _, _, plan = prepare(options.config, _overrides(options), options.tiny)
+    _, _, plan = prepare(options.config, _overrides(options), options.tiny, options.step)
     inventory_pages.explain(plan, options.step)
     return 0
 

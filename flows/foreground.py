@@ -24,7 +24,7 @@ def run_in_foreground(config: str, overrides: list[str], until: str | None, forc
     Raises:
         ValueError, OSError: the request can't be carried out.
     """
-    name, settings, plan = prepare(config, overrides, tiny)
+    name, settings, plan = prepare(config, overrides, tiny, until)
     nodes = plan.until(until)
     for stage in force or ():
         plan.select(stage)

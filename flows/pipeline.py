@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -86,6 +87,10 @@ def _work(name: str, version: str, request: dict[str, Any]) -> str | None:
         return "was asked to stop; its work so far is kept, and the same command goes on from there"
     if failure is not None:
         return f"{failure} (whole log: {log})"
+    if status == -signal.SIGKILL:
+        return (
+            "its process was killed, most often because memory ran out: lower the batch size, or use a larger machine"
+        )
     return f"its process ended with status {status}; the last lines of {log} say more"
 
 
@@ -127,7 +132,7 @@ def orl_pipeline(
         tiny: the same steps on generated scenes with a small network: a rehearsal of under a minute.
     """
     try:
-        name, _, plan = prepare(config, overrides or (), tiny)
+        name, _, plan = prepare(config, overrides or (), tiny, until)
         nodes = plan.until(until)
         forced = {node.name for stage in force or () for node in plan.select(stage)}
     except (ValueError, OSError) as error:

@@ -18,7 +18,9 @@ def store_root() -> Path:
     return Path(os.environ.get("ORL_ARTIFACTS") or "artifacts").expanduser().absolute()
 
 
-def prepare(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> tuple[str, Config, Plan]:
+def prepare(
+    config: str, overrides: Sequence[str] = (), tiny: bool = False, until: str | None = None
+) -> tuple[str, Config, Plan]:
     """The name under which the results of a run are linked, its settings and its plan.
 
     Raises:
@@ -35,4 +37,4 @@ def prepare(config: str, overrides: Sequence[str] = (), tiny: bool = False) -> t
             list_file=dataset.list_file, cache=hashes, workers=settings.run.workers or available_cores(),
         )  # fmt: skip
 
-    return name, settings, make_plan(settings, contents, hashes)
+    return name, settings, make_plan(settings, contents, hashes, until)

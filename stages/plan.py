@@ -116,10 +116,12 @@ class Plan:
         return [node for node in self.nodes.values() if node.name in wanted]
 
 
-def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Path) -> Plan:
+def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Path, until: str | None = None) -> Plan:
     """The plan of `config`.
 
     Args:
+        until: when this stage or step comes before the evaluation, the evaluation is left out, and its labelled data
+            sets need not be there.
         fingerprint: gives the digest of the contents of a data set that lies on the disk.
         hashes: the file that remembers the hashes of photos, so that none is read twice to hash it.
     """
@@ -204,13 +206,18 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
         found["encoder"] = first
     second = training("object_pretraining", config.object_pretraining, found, **backbone)
 
+    if until is not None and any(until in (node.name, node.step, node.stage) for node in nodes):
+        return Plan(nodes)
     labelled: dict[str, Any] = {"train": None, "train_root": None, "test": None, "test_root": None}
     inputs = ["catalog", first.node, second.node]
     for part in ("train", "test"):
         dataset = getattr(config.evaluation, part)
         if dataset is not None:
             name = f"catalog_{part}"
-            labelled[part], labelled[f"{part}_root"] = catalog(name, dataset)
+            try:
+                labelled[part], labelled[f"{part}_root"] = catalog(name, dataset)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"evaluation.{part}: {error} `--until object_pretraining` does without it.") from None
             inputs.append(name)
     settings = config.evaluation.result_fields() | {"seed": run.seed}
     for part in ("train", "test"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.config import Config
+from stages.config import Config, Dataset
 from stages.plan import TARGETS, VERSIONS, Plan, PlanError, make_plan
 
 FOLDER = {"dataset": {"format": "folder", "root": "photos"}}
@@ -83,6 +83,23 @@ def test_until_takes_what_is_needed_and_no_more() -> None:
 def test_until_something_unknown_is_an_error() -> None:
     with pytest.raises(PlanError, match="'retrival' is neither a stage nor a step"):
         plan().until("retrival")
+
+
+def test_labelled_data_that_are_not_there_stop_only_an_evaluation() -> None:
+    voc = {"format": "voc", "root": "nowhere", "split": "train"}
+    config = Config.model_validate(FOLDER | {"evaluation": {"train": voc, "test": voc}})
+
+    def fingerprint(dataset: Dataset) -> str:
+        if dataset.format == "voc":
+            raise FileNotFoundError("there is no such folder.")
+        return "abc"
+
+    for until in ("object_pretraining", "correspondence", "catalog"):
+        made = make_plan(config, fingerprint, Path("hashes.parquet"), until)
+        assert "evaluation" not in made.nodes
+        assert versions(made).items() <= versions(plan()).items(), "versions do not depend on how far a run goes"
+    with pytest.raises(ValueError, match=r"evaluation.train: there is no such folder. `--until object_pretraining`"):
+        make_plan(config, fingerprint, Path("hashes.parquet"))
 
 
 def test_labelled_data_do_not_touch_pretraining() -> None:
