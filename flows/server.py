@@ -40,6 +40,7 @@ def temporary_server(log: Path) -> Iterator[str]:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=lines, stderr=subprocess.STDOUT, env=environment,
             preexec_fn=partial(die_with_parent, expected_parent=os.getpid()),
+            process_group=0,  # Ctrl-C is for the run, which still reports to the server while it ends
         )  # fmt: skip
     try:
         _wait_until_healthy(server, url, log)
