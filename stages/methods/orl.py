@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stages.learning.ema import follow, target_of
 from stages.learning.encoder import Encoder
 from stages.learning.heads import mlp
+from stages.learning.method import Output
 from stages.learning.schedules import target_tau
 from stages.methods.byol import bootstrap
 
@@ -49,21 +50,17 @@ class ORL(nn.Module):
         """What the training is for: the online network without its predictors."""
         return self.online
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Mapping[str, Tensor]) -> Output:
         """batch: the views named in PARTS, each (N, 3, S, S) uint8 RGB; the size S is the same within a part.
 
-        Returns:
-            The loss in [0, 8 * sum of weights], and to log: each part before weighting, and the lowest spread of
-            the projections among the parts.
+        The loss lies in [0, 8 * sum of weights]; `figures` has each part of it before weighting.
         """
-        losses, stds = {}, []
+        losses, embeddings = {}, {}
         for part, predictor in self.predictors.items():
             first, second = PARTS[part]
-            losses[part], std = bootstrap(self.online, self.target, predictor, batch[first], batch[second])
-            stds.append(std)
-        loss = sum((weight * losses[part] for part, weight in self.weights.items()), start=stds[0].new_zeros(()))
-        logs = {f"loss_{part}": value.detach() for part, value in losses.items()}
-        return loss, logs | {"std": torch.stack(stds).min()}
+            losses[part], embeddings[part] = bootstrap(self.online, self.target, predictor, batch[first], batch[second])
+        loss = torch.stack([weight * losses[part] for part, weight in self.weights.items()]).sum()
+        return Output(loss, embeddings, {f"loss_{part}": value.detach() for part, value in losses.items()})
 
     def after_step(self, progress: float) -> dict[str, float]:
         """The target follows; call it after each optimizer step. progress: share of the steps done before this one."""

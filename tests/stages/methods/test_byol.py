@@ -8,8 +8,12 @@ import math
 import pytest
 import torch
 from byol_by_hand import ema_step, project, sgd_step, symmetric_loss, tiny_encoder, views
-from torch import nn
+from process_pair import ProcessPair
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from stages.learning.batch_norm import synchronize
+from stages.learning.distributed import rank, world_size
 from stages.learning.ema import target_of
 from stages.methods.byol import BYOL
 
@@ -19,11 +23,15 @@ def assert_same_parameters(ours: nn.Module, theirs: nn.Module) -> None:
         torch.testing.assert_close(parameter.detach(), other.detach(), rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.fixture
-def method() -> BYOL:
+def byol_of_two() -> BYOL:
     byol = BYOL(tiny_encoder(0), predictor_hidden=16, tau=0.9)
     byol.target.load_state_dict(tiny_encoder(1).state_dict())  # so that mistaking one net for the other shows
     return byol.train()
+
+
+@pytest.fixture
+def method() -> BYOL:
+    return byol_of_two()
 
 
 def test_one_step_is_that_of_the_transcription(method: BYOL):
@@ -37,7 +45,7 @@ def test_one_step_is_that_of_the_transcription(method: BYOL):
     sgd_step(predictor, lr)
     ema_step(target, online, 1 - (1 - 0.9) * (math.cos(math.pi * progress) + 1) / 2)
 
-    loss, _ = method(batch)
+    loss = method(batch).loss
     loss.backward()
     torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=lr).step()
     method.after_step(progress)
@@ -51,8 +59,8 @@ def test_one_step_is_that_of_the_transcription(method: BYOL):
 def test_the_loss_is_the_sum_of_both_directions(method: BYOL):
     batch = views(0, "view_1", "view_2")
     swapped = {"view_1": batch["view_2"], "view_2": batch["view_1"]}
-    assert method(batch)[0].item() == pytest.approx(method(swapped)[0].item(), rel=1e-5)
-    assert 0 <= method(batch)[0].item() <= 8
+    assert method(batch).loss.item() == pytest.approx(method(swapped).loss.item(), rel=1e-5)
+    assert 0 <= method(batch).loss.item() <= 8
 
 
 def test_views_that_point_the_other_way_cost_eight():
@@ -65,12 +73,11 @@ def test_views_that_point_the_other_way_cost_eight():
         method.predictor[0].weight.zero_()
         method.predictor[1].bias.fill_(1.0)
         method.predictor[3].weight.fill_(-1.0)
-    assert method(views(0, "view_1", "view_2"))[0].item() == pytest.approx(8.0)
+    assert method(views(0, "view_1", "view_2")).loss.item() == pytest.approx(8.0)
 
 
 def test_only_the_online_side_learns(method: BYOL):
-    loss, _ = method(views(0, "view_1", "view_2"))
-    loss.backward()
+    method(views(0, "view_1", "view_2")).loss.backward()
     assert all(parameter.grad is None for parameter in method.target.parameters())
     assert all(parameter.grad is not None for parameter in method.online.parameters())
     assert all(parameter.grad is not None for parameter in method.predictor.parameters())
@@ -96,12 +103,13 @@ def test_the_target_keeps_batch_norm_statistics_of_its_own(method: BYOL):
 def test_each_view_is_normalised_by_its_own_batch(method: BYOL):
     """The same view beside another one: its projection must not change."""
     batch = views(0, "view_1", "view_2")
-    _, logs = method(batch)
-    _, other_logs = method({"view_1": batch["view_1"], "view_2": views(9, "view_2")["view_2"]})
-    assert logs["std"].item() == pytest.approx(other_logs["std"].item(), rel=1e-6)
-    z = project(method.online, batch["view_1"])
-    z = z / z.norm(dim=1, keepdim=True)
-    assert logs["std"].item() == pytest.approx(z.std(dim=0, correction=0).mean().item(), rel=1e-4)
+    z_1, z_2 = method(batch).embeddings["image"]
+    other, _ = method({"view_1": batch["view_1"], "view_2": views(9, "view_2")["view_2"]}).embeddings["image"]
+    torch.testing.assert_close(z_1, other)
+    torch.testing.assert_close(z_1, project(method.online, batch["view_1"]).detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(z_2, project(method.online, batch["view_2"]).detach(), rtol=1e-4, atol=1e-5)
+    assert not z_1.requires_grad
+    assert not z_2.requires_grad
 
 
 def test_the_predictor_has_no_target_and_the_encoder_is_the_online_net(method: BYOL):
@@ -116,3 +124,29 @@ def test_the_predictor_has_no_target_and_the_encoder_is_the_online_net(method: B
 def test_target_starts_equal_to_the_online_net():
     method = BYOL(tiny_encoder(3), predictor_hidden=16, tau=0.9)
     assert_same_parameters(method.target, target_of(method.online))
+
+
+def share_of_a_step() -> dict[str, Tensor]:
+    """Loss, gradients and buffers of this process with its share of the rows; in float64, but for the loss itself."""
+    method = byol_of_two().double()
+    for name, parameter in method.named_parameters():
+        if parameter.ndim == 1:  # so that residual branches do not start closed
+            nn.init.normal_(parameter, mean="weight" in name, std=0.3)
+    synchronize(method, torch.device("cpu"))
+    parallel = DistributedDataParallel(method) if world_size() > 1 else method
+    batch = views(0, "view_1", "view_2", n=16, side=64)
+    loss = parallel({name: view.chunk(world_size())[rank()] for name, view in batch.items()}).loss
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in method.named_parameters() if parameter.requires_grad}
+    return {"loss": loss.detach(), **gradients, **dict(method.named_buffers())}
+
+
+def test_two_processes_give_the_loss_and_gradients_of_one(two_processes: ProcessPair):
+    expected = share_of_a_step()
+    first, second = two_processes(share_of_a_step)
+    torch.testing.assert_close((first.pop("loss") + second["loss"]) / 2, expected.pop("loss"), rtol=1e-6, atol=0)
+    assert set(first) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=1e-6, atol=1e-7, msg=name)
+    assert all(expected[name].any() for name, _ in byol_of_two().online.named_parameters(prefix="online"))

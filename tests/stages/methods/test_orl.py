@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from byol_by_hand import symmetric_loss, tiny_encoder, views
+from byol_by_hand import project, symmetric_loss, tiny_encoder, views
 from torch import Tensor
 
 from stages.methods.orl import ORL, PARTS
@@ -34,12 +34,17 @@ def test_the_loss_is_the_weighted_sum_of_three_byol_losses(weights: dict[str, fl
         for part, (first, second) in PARTS.items()
     }
 
-    loss, logs = method(data)
+    loss, embeddings, figures = method(data)
 
     total = sum(weights[part] * value for part, value in expected.items())
     torch.testing.assert_close(loss, total)
     for part, value in expected.items():
-        torch.testing.assert_close(logs[f"loss_{part}"], value.detach())
+        torch.testing.assert_close(figures[f"loss_{part}"], value.detach())
+    assert set(figures) == {f"loss_{part}" for part in PARTS}
+    for part, (first, second) in PARTS.items():
+        for z, view in zip(embeddings[part], (data[first], data[second]), strict=True):
+            torch.testing.assert_close(z, project(method.online, view).detach(), rtol=1e-4, atol=1e-5)
+            assert not z.requires_grad
     assert 0 <= loss.item() <= 8 * sum(weights.values())
 
 
@@ -51,7 +56,7 @@ def test_gradients_are_those_of_the_sum():
         for part, (first, second) in PARTS.items()
     ).backward()
 
-    method(data)[0].backward()
+    method(data).loss.backward()
 
     for (name, ours), theirs in zip(method.online.named_parameters(), online.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
@@ -71,9 +76,9 @@ def test_predictors_are_three_and_differ():
 def test_a_part_without_weight_is_left_out():
     method = orl({"image": 1.0, "intra": 0.0, "inter": 1.0})
     data = {name: tensor for name, tensor in batch().items() if not name.startswith("intra")}
-    _, logs = method(data)
-    assert set(method.predictors) == {"image", "inter"}
-    assert "loss_intra" not in logs
+    _, embeddings, figures = method(data)
+    assert set(method.predictors) == set(embeddings) == {"image", "inter"}
+    assert set(figures) == {"loss_image", "loss_inter"}
 
 
 @pytest.mark.parametrize(

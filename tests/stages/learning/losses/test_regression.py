@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.learning.losses import regression_loss
+from stages.learning.losses.regression import regression_loss
 
 
 def regression_loss_numpy(q: np.ndarray, z: np.ndarray) -> float:

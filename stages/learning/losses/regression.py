@@ -1,4 +1,4 @@
-"""Losses: pure functions of embeddings."""
+"""BYOL's regression loss."""
 
 from __future__ import annotations
 
