@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from stages.data.catalog import Catalog
+from stages.data.objects import measured_objects, object_views
 from stages.data.views import View
 from stages.evaluation import linear_svm, object_neighbors, spread, view_retrieval
 from stages.evaluation.embeddings import Embeddings, embed, load_with_baselines
@@ -141,7 +142,7 @@ def _passes(
     pictured = photos
     if labelled is not None:
         train, test = labelled
-        objects = object_neighbors.object_views(object_neighbors.measured_objects(test), object_size)
+        objects = object_views(measured_objects(test), object_size)
         passes += [middle("train photos", train, len(train)), middle("test photos", test, len(test))]
         passes.append(_Pass("objects", test, objects))
         pictured = test

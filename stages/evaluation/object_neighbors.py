@@ -12,13 +12,9 @@ import numpy as np
 import pandas as pd
 
 from stages.data.catalog import Catalog
-from stages.data.views import View
+from stages.data.objects import MIN_SIDE, in_two_photos, measured_objects
 from stages.evaluation.embeddings import Embeddings, nearest_of_other_groups
 from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate, resample_counts, weighted_mean
-from stages.evaluation.pictures import plain_view
-
-# Smaller objects are a few enlarged pixels, which no encoder can name.
-MIN_SIDE = 16
 
 FIGURES = {
     "micro": Figure(
@@ -31,38 +27,6 @@ FIGURES = {
         "The same, averaged over classes, so that frequent classes don't decide alone.",
     ),
 }
-
-
-def measured_objects(catalog: Catalog) -> pd.DataFrame:
-    """The objects that are compared, sorted by image: neither crowds (no single object) nor difficult ones (hard to
-    name for people too), and at least MIN_SIDE pixels wide and high.
-
-    Raises:
-        ValueError: no class has objects in two photos.
-    """
-    objects = catalog.labels
-    large = np.minimum(objects["x1"] - objects["x0"], objects["y1"] - objects["y0"]) >= MIN_SIDE
-    kept = objects[large & ~objects["crowd"].astype(bool) & ~objects["difficult"].astype(bool)]
-    if not _in_two_photos(kept).any():
-        raise ValueError(
-            f"the catalog of {catalog.root} has no class with objects of at least {MIN_SIDE} pixels in two photos, so "
-            "no object can be found in another photo. Test on more photos."
-        )
-    return kept.sort_values("image", kind="stable").reset_index(drop=True)
-
-
-def _in_two_photos(objects: pd.DataFrame) -> np.ndarray:
-    """Whether the class of each object occurs in two photos; if not, no answer could be right. (N,) bool."""
-    return (objects.groupby("category")["image"].transform("nunique") > 1).to_numpy(dtype=bool)
-
-
-def object_views(objects: pd.DataFrame, size: int) -> list[list[View]]:
-    """One unchanged view of each box, squeezed into `size` x `size` pixels as ORL does; one list a photo."""
-    views: dict[int, list[View]] = {}
-    columns = (objects[name].tolist() for name in ("image", "x0", "y0", "x1", "y1"))
-    for image, x0, y0, x1, y1 in zip(*columns, strict=True):
-        views.setdefault(image, []).append(plain_view(image, (x0, y0, x1, y1), size))
-    return list(views.values())
 
 
 def same_class(embeddings: np.ndarray, images: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -105,7 +69,7 @@ def evaluate(embeddings: Mapping[str, Embeddings], catalog: Catalog, *, object_s
     """Same-class shares of every encoder; rows of the embeddings are those of `measured_objects`."""
     objects = measured_objects(catalog)
     images, categories = objects["image"].to_numpy(), objects["category"].to_numpy()
-    asked = _in_two_photos(objects)  # the others stay as wrong answers
+    asked = in_two_photos(objects)  # the others stay as wrong answers
     chance = chance_same_class(images, categories)
     values: dict[str, dict[str, Estimate]] = {figure: {} for figure in FIGURES}
     for encoder, embedded in embeddings.items():

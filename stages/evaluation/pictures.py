@@ -12,17 +12,13 @@ import torch
 from torch import Tensor
 
 from stages.data.catalog import Catalog
-from stages.data.render import render
+from stages.data.objects import plain_view
+from stages.data.render import Photo, render
 from stages.data.views import View
 from stages.process import ordered_map
 
 _PHOTOS_A_TASK = 8
 _TASKS_AHEAD = 16
-
-
-def plain_view(image: int, box: tuple[float, float, float, float], size: int) -> View:
-    """`box` of photo `image`, resized to `size` x `size` pixels and not changed otherwise."""
-    return View(image, box, size, flip=False, jitter=None, gray=False, blur_sigma=None, solarize=False)
 
 
 def central_views(catalog: Catalog, images: np.ndarray, *, resize: int, crop: int) -> list[list[View]]:
@@ -63,8 +59,8 @@ def _draw(directory: Path, root: Path, views: Sequence[Sequence[View]]) -> np.nd
     for of_photo in views:
         named = {str(number): view for number, view in enumerate(of_photo)}
         try:
-            drawn = render(named, catalog.decode)
-        except Exception as error:  # a damaged file may raise nearly anything inside PIL's decoders
+            drawn = render(named, lambda image, _: Photo(catalog.pixels(image)))
+        except Exception as error:  # a damaged file may raise nearly anything inside its decoder
             raise RuntimeError(
                 f"{catalog.path(of_photo[0].image)} could be used when the catalog was made, and no longer can: "
                 f"{type(error).__name__}: {error}. Bring the file back or make the catalog again."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +20,18 @@ from torch import Tensor, nn
 
 CHECKPOINT_FILE = Path("scratch", "checkpoint.pt")
 _SHOWN_DIFFERENCES = 10
+_SECONDS_BETWEEN_LOOKS = 0.02
+
+
+def kept_file(step: int) -> Path:
+    """Where the kept checkpoint of `step` lies, relative to `out`."""
+    return CHECKPOINT_FILE.with_name(f"checkpoint-{step:09d}.pt")
+
+
+def rng_state(device: torch.device) -> dict[str, Tensor]:
+    """States of PyTorch's generators that this process draws from: "cpu" and, where `device` is a GPU, "cuda"."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
 
 
 @dataclass(frozen=True)
@@ -30,7 +44,8 @@ class Checkpoint:
         seconds: time spent on them, all attempts together.
         method: parameters and buffers of all its networks.
         optimizer: state of the optimizer.
-        rng: state of PyTorch's generator on the CPU. Views have generators of their own (`stages.data.views`).
+        scaler: state of the gradient scaler; empty unless the precision is fp16.
+        rng: `rng_state` of each process, by rank. Views have generators of their own (`stages.data.views`).
     """
 
     settings: Mapping[str, Any]
@@ -38,23 +53,39 @@ class Checkpoint:
     seconds: float
     method: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
-    rng: Tensor
+    scaler: Mapping[str, Any]
+    rng: Sequence[Mapping[str, Tensor]]
 
-    def save(self, out: Path) -> None:
-        """Writes `out/scratch/checkpoint.pt`. A crash at any moment leaves the former file or this one, whole."""
+    def save(self, out: Path, *, keep: bool = False) -> None:
+        """Writes `out/scratch/checkpoint.pt`. A crash at any moment leaves the former file or this one, whole.
+
+        Args:
+            keep: leave it also as `kept_file(step)`, which no later checkpoint replaces. It takes no space until then.
+                To go back to it, put it in the place of `checkpoint.pt`.
+
+        Raises:
+            OSError: the disk is full or failing. The former checkpoint is untouched, and nothing half-written is left.
+        """
         path = out / CHECKPOINT_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".tmp")
-        with draft.open("wb") as file:
-            torch.save({**vars(self), "settings": _plain(self.settings)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-        folder = os.open(path.parent, os.O_RDONLY)
+        draft.unlink(missing_ok=True)  # a crash may have left one that is a kept checkpoint under another name
         try:
-            os.fsync(folder)  # the new name, too, has to reach the disk
-        finally:
-            os.close(folder)
+            with draft.open("wb") as file:
+                torch.save({**vars(self), "settings": _plain(self.settings)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            if keep:
+                _second_name(draft, out / kept_file(self.step))
+            os.replace(draft, path)
+            _sync_folder(path.parent)
+        except BaseException as error:
+            draft.unlink(missing_ok=True)
+            # When a write fails, torch.save complains of what follows from it: a RuntimeError of its zip writer.
+            cause = error.__context__ if isinstance(error, RuntimeError) else error
+            if isinstance(cause, OSError):
+                raise OSError(cause.errno, cause.strerror, str(path)) from error
+            raise
 
     @classmethod
     def load(cls, out: Path) -> Checkpoint | None:
@@ -77,8 +108,14 @@ class Checkpoint:
                 f"Delete the directory {out} to train again from the start."
             ) from error
 
-    def restore(self, settings: Mapping[str, Any], method: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Puts the state into `method` and `optimizer`. The generator is left to `restore_rng`.
+    def restore(
+        self,
+        settings: Mapping[str, Any],
+        method: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        """Puts the state into `method`, `optimizer` and `scaler`. Generators are left to `restore_rng`.
 
         Raises:
             ValueError: the checkpoint belongs to other settings or to another network; says what differs.
@@ -94,10 +131,21 @@ class Checkpoint:
             )
         method.load_state_dict(self.method)
         optimizer.load_state_dict(dict(self.optimizer))
+        if self.scaler:
+            scaler.load_state_dict(dict(self.scaler))
 
-    def restore_rng(self) -> None:
-        """Call it right before the first step: making a network or a DataLoader also draws from the generator."""
-        torch.set_rng_state(self.rng)
+    def restore_rng(self, rank: int) -> None:
+        """Call it right before the first step: making a network or a DataLoader also draws from the generators.
+
+        A process that was not there when the checkpoint was made has nothing to restore, and keeps its generators.
+        """
+        if rank >= len(self.rng):
+            return
+        states = self.rng[rank]
+        torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            for gpu in range(torch.cuda.device_count()):  # a process trains on one of them
+                torch.cuda.set_rng_state(states["cuda"], gpu)
 
 
 class StopRequest:
@@ -121,8 +169,43 @@ class StopRequest:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
+    def soon(self, seconds: float) -> bool:
+        """Whether a request is there, or comes within `seconds`.
+
+        A signal to the whole process group may end the data workers before this process has seen it.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.requested and time.monotonic() < deadline:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return self.requested
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+
+
+def _second_name(file: Path, name: Path) -> None:
+    """Leaves `file` under `name` too, whole or not at all: as a hard link, or as a copy where there are none."""
+    draft = name.with_suffix(".tmp")
+    draft.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(file, draft)
+        except OSError:
+            shutil.copyfile(file, draft)
+            with draft.open("rb") as copy:
+                os.fsync(copy.fileno())
+        os.replace(draft, name)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """New names, too, have to reach the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(device: str) -> torch.device:
@@ -28,25 +29,45 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> tuple[str, str]:
-    """The precision to train with, "fp32" or "bf16", and the reason for it in words.
+    """The precision to train with, "fp32", "bf16" or "fp16", and the reason for it in words.
 
     Raises:
-        ValueError: `precision` is none of auto, fp32, bf16.
+        ValueError: `precision` is none of auto, fp32, bf16, fp16.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision '{precision}' is not known. Choose one of {', '.join(PRECISIONS)}.")
     if precision != "auto":
         return precision, "as asked"
     if device.type == "cuda":
-        return "bf16", "GPUs are much faster with it"
+        if _has_bf16(device):
+            return "bf16", "GPUs are much faster with it"
+        return "fp16", "GPUs are much faster with it, and this one has no units for bf16"
     if _has_amx():
         return "bf16", "this CPU has matrix units for it (AMX)"
     return "fp32", "this CPU has no matrix units for bf16 (AMX), without which it gains nothing"
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """bf16 where it is safe, weights stay float32; nothing for fp32. bf16 has float32's range: no loss scaling."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    """bf16 or fp16 where it is safe, weights stay float32; nothing for fp32."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device.type, _HALVES[precision])
+
+
+def memory_format(precision: str, device: torch.device) -> torch.memory_format:
+    """The layout in which convolutions are fastest: channels last, but for fp32 on a CPU.
+
+    There small views (64 pixels) train 1.15 times as fast the other way, and only those of 224 pixels gain from it.
+    """
+    planar = device.type == "cpu" and precision == "fp32"
+    return torch.contiguous_format if planar else torch.channels_last
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss so that gradients in fp16 neither vanish nor overflow; for other precisions it does nothing.
+
+    bf16 has float32's range and needs none. A step whose gradients overflow is skipped and the scale halved, which is
+    normal at the start and now and then; after 2,000 good steps the scale doubles.
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 @contextmanager
@@ -73,3 +94,8 @@ def deterministic(device: torch.device) -> Iterator[None]:
 def _has_amx() -> bool:
     asked = getattr(torch.cpu, "_is_amx_tile_supported", None)  # not public, hence not certain to stay
     return bool(asked is not None and asked())
+
+
+def _has_bf16(gpu: torch.device) -> bool:
+    with torch.cuda.device(gpu):
+        return torch.cuda.is_bf16_supported(including_emulation=False)

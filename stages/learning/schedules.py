@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from typing import Literal, get_args
+
+Schedule = Literal["cosine", "cosine_after_warmup", "piecewise"]
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d*)?(?:[eE]\d+)?)\s*(epoch|step|image)s?\s*")
 _WARMUP_START = 1e-4
+_DROPS = (96, 98)  # percent of the steps
 
 
 def steps(duration: str | int, *, images: int, batch_size: int) -> int:
@@ -33,23 +37,45 @@ def steps(duration: str | int, *, images: int, batch_size: int) -> int:
     return math.floor(amount * (images if unit == "epoch" else 1) / batch_size)
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
-    """Linear warm-up times a half cosine from `peak` to 0.
+def learning_rate(step: int, *, schedule: Schedule, peak: float, warmup: int, total: int) -> float:
+    """The learning rate of step k of K, with a warm-up over W steps, by one of three published rules.
+
+    "cosine" (official ORL code): linear warm-up times a half cosine from `peak` to 0. The warm-up does not shift the
+    cosine. That code holds the cosine constant within an epoch; here it falls with every step.
 
         lr(k) = peak * w(k) * (1 + cos(pi k / K)) / 2,   w(k) = 1 - (1 - k / W) (1 - 1e-4) for k < W, else 1
 
-    As in the official ORL code the warm-up does not shift the cosine. That code holds the cosine constant within an
-    epoch; here it falls with every step.
+    "cosine_after_warmup" (official BYOL and SimCLR code): linear from 0, then the half cosine over what is left.
+
+        lr(k) = peak * k / W for k < W, else peak * (1 + cos(pi (k - W) / (K - W))) / 2
+
+    "piecewise" (DetCon, arXiv:2103.10957, appendix A.3, for COCO): linear from 0, then constant, divided by 10 after
+    96 % and again after 98 % of the steps.
 
     Args:
         step: k, steps already taken, in [0, K).
-        peak: the learning rate without warm-up at step 0.
+        peak: the highest learning rate.
         warmup: W, in steps; 0 for none.
         total: K, in steps.
+
+    Raises:
+        ValueError: the schedule is none of these.
     """
-    cosine = (1 + math.cos(math.pi * step / total)) / 2
-    warm = 1 - (1 - step / warmup) * (1 - _WARMUP_START) if step < warmup else 1.0
-    return peak * warm * cosine
+    match schedule:
+        case "cosine":
+            warm = 1 - (1 - step / warmup) * (1 - _WARMUP_START) if step < warmup else 1.0
+            return peak * warm * _half_cosine(step / total)
+        case "cosine_after_warmup":
+            return peak * (step / warmup if step < warmup else _half_cosine((step - warmup) / (total - warmup)))
+        case "piecewise":
+            drops = sum(100 * step >= percent * total for percent in _DROPS)
+            return peak * (step / warmup if step < warmup else 0.1**drops)
+    raise ValueError(f"schedule '{schedule}' is not known. Choose one of {', '.join(get_args(Schedule))}.")
+
+
+def _half_cosine(progress: float) -> float:
+    """From 1 at 0 to 0 at 1."""
+    return (1 + math.cos(math.pi * progress)) / 2
 
 
 def target_tau(progress: float, tau_0: float) -> float:
@@ -61,4 +87,4 @@ def target_tau(progress: float, tau_0: float) -> float:
         progress: k / K in [0, 1], the share of the training that was done before this step.
         tau_0: rate at the start.
     """
-    return 1 - (1 - tau_0) * (math.cos(math.pi * progress) + 1) / 2
+    return 1 - (1 - tau_0) * _half_cosine(progress)

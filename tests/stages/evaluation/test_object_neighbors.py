@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.data.objects import measured_objects, object_views
 from stages.evaluation import object_neighbors
 from stages.evaluation.embeddings import Embeddings, nearest_of_other_groups
 
@@ -61,9 +62,9 @@ def test_which_objects_are_compared(make_catalog):
         (1, 0, 0, 0, 90, 90, False, True),
     ]
     catalog = make_catalog("c", 3, [*kept[1:], *left_out, kept[0]])
-    objects = object_neighbors.measured_objects(catalog)
+    objects = measured_objects(catalog)
     assert objects["image"].tolist() == [0, 2, 2]
-    views = object_neighbors.object_views(objects, 24)
+    views = object_views(objects, 24)
     assert [[view.image for view in of_photo] for of_photo in views] == [[0], [2, 2]]
     assert views[1][0].box == (0, 0, 40, 90)
 
@@ -76,4 +77,4 @@ def test_which_objects_are_compared(make_catalog):
 def test_no_class_in_two_photos_is_an_error(make_catalog):
     lonely = make_catalog("c", 2, [(0, 0, 0, 0, 40, 40, False, False), (1, 1, 0, 0, 40, 40, False, False)])
     with pytest.raises(ValueError, match="Test on more photos"):
-        object_neighbors.measured_objects(lonely)
+        measured_objects(lonely)

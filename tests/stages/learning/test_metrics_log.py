@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stages.learning.metrics_log import METRICS_FILE, TENSORBOARD_FOLDER, MetricsLog
@@ -56,6 +58,42 @@ def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path: Path):
     write(tmp_path, 4, 8)
     events = EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER)).Reload()
     assert [event.step for event in events.Scalars("loss")] == list(range(1, 9))
+
+
+def test_a_process_that_does_not_write_knows_the_last_record_alone(tmp_path: Path):
+    write(tmp_path, 0, 3)
+    with MetricsLog(tmp_path, 2, write=False) as log:
+        assert log.last["step"] == 2
+        log.write({"step": 3, "loss": 0.5})
+        log.sync()
+        assert log.last == {"step": 3, "loss": 0.5}
+    assert steps(tmp_path) == [1, 2, 3], "nothing was touched"
+    with MetricsLog(tmp_path / "nowhere", 0, write=False) as log:
+        assert log.last == {}
+
+
+# TensorBoard's writer ends with the error; that its thread says so too is what the filter is for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_loses_no_line_and_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with MetricsLog(tmp_path, 0) as log:
+        log.write({"step": 1, "loss": 1.0})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # no file may have more bytes
+        try:
+            for step in range(2, 9):
+                log.write({"step": step, "loss": 1.0 / step})
+            with pytest.raises(OSError, match="File too large"):
+                log.sync()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "Free some space" in caplog.text
+        log.write({"step": 9, "loss": 0.1})
+        log.sync()
+        assert steps(tmp_path) == list(range(1, 10))
+    events = EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER)).Reload()
+    shown = [event.step for event in events.Scalars("loss")]
+    assert shown[-1] == 9
+    assert len(set(shown)) == len(shown)
 
 
 def test_text_goes_into_the_file_alone(tmp_path: Path):
