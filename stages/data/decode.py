@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 # What PIL may open here. Its other plugins are left out because no photo needs them and some are unsafe on files of
@@ -70,10 +72,28 @@ def decode(path: Path, reduction: int = 1) -> Image.Image:
     Raises:
         OSError, ValueError, SyntaxError: the file cannot be read or decoded. `inspect` says beforehand which can.
     """
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction={reduction} is not possible: libjpeg scales by 1, 2, 4 or 8. Pass one of these.")
+    _check(reduction)
     with Image.open(path, formats=FORMATS) as image:
         return _upright_rgb(image, reduction)
+
+
+def decode_pixels(file: bytes, reduction: int = 1) -> np.ndarray:
+    """The pixels that `decode` gives of a file with this content, (H, W, 3) uint8, faster where it is a usual JPEG.
+
+    A JPEG goes straight to libjpeg-turbo, by which PIL decodes it too. Everything else is left to PIL, also what is
+    damaged but not beyond repair. The array is contiguous and may be written to.
+
+    Raises:
+        OSError, ValueError, SyntaxError: the content cannot be decoded.
+    """
+    _check(reduction)
+    try:
+        pixels = _jpeg_pixels(file, reduction)
+    except ValueError:
+        with Image.open(io.BytesIO(file), formats=FORMATS) as image:
+            return np.array(_upright_rgb(image, reduction))
+    transpose = _UPRIGHT.get(_jpeg_orientation(file))
+    return pixels if transpose is None else np.array(Image.fromarray(pixels).transpose(transpose))
 
 
 def inspect(path: Path, min_side: int, max_pixels: int = MAX_PIXELS) -> PhotoInfo | Rejection:
@@ -110,6 +130,34 @@ def inspect(path: Path, min_side: int, max_pixels: int = MAX_PIXELS) -> PhotoInf
     if min(width, height) < min_side:
         return Rejection("too small", f"{width} x {height} pixels; the shorter side must have at least {min_side}")
     return PhotoInfo(width, height, size)
+
+
+def _check(reduction: int) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction={reduction} is not possible: libjpeg scales by 1, 2, 4 or 8. Pass one of these.")
+
+
+def _jpeg_pixels(file: bytes, reduction: int) -> np.ndarray:
+    """The pixels of a JPEG as they are stored. ValueError: for PIL to decode, or to say what is wrong."""
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(file)
+    if width * height > MAX_PIXELS or colours not in ("YCbCr", "RGB", "Gray"):
+        raise ValueError(f"{width} x {height} pixels of {colours}")
+    # The smallest scale that still gives these sides, which is 1 / reduction.
+    smallest = {"min_width": -(-width // reduction), "min_height": -(-height // reduction)} if reduction > 1 else {}
+    return simplejpeg.decode_jpeg(file, strict=True, **smallest)  # strict: raises over what libjpeg can mend, too
+
+
+def _jpeg_orientation(file: bytes) -> int:
+    position = 2
+    while file[position : position + 1] == b"\xff":
+        marker = file[position + 1]
+        if marker == 0xDA:  # the picture itself starts, and no APP1 came before, the segment of EXIF and XMP
+            return 1
+        if marker in (0xE1, 0xFF):  # APP1; or padding, which is rare
+            break
+        position += 2 + int.from_bytes(file[position + 2 : position + 4])
+    with Image.open(io.BytesIO(file), formats=FORMATS) as image:
+        return _orientation(image)
 
 
 def _too_many_pixels(found: str, max_pixels: int) -> Rejection:

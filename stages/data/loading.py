@@ -6,26 +6,32 @@ wherever they end, so they are always full, and the place in it is `step * batch
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
-from multiprocessing.context import BaseContext
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as F
 
+from stages.data.batches import Batch, Draws, Maker, Packs
 from stages.data.catalog import Catalog
+from stages.data.copies import Copies
+from stages.data.photos import Photos
 from stages.data.policies import Policy
-from stages.data.render import Interpolation, render
-from stages.data.views import view_rng
-from stages.process import init_worker
+from stages.data.prefetch import Prefetching
+from stages.data.render import Interpolation
+from stages.data.unreadable import Unreadable, UnreadablePhoto
+from stages.data.views import View, view_rng
+from stages.data.workers import make_loader
+
+Renderer = Literal["cpu", "device"]
+
+_CPU = torch.device("cpu")
+_REPLACEMENTS = 4  # tried in turn for a photo that is unreadable
 
 
 def training_loader(
@@ -37,26 +43,46 @@ def training_loader(
     first_step: int,
     last_step: int,
     workers: int,
+    renderer: Renderer = "cpu",
+    copies: Path | None = None,
     scaled_decode: bool = False,
     interpolation: Interpolation = "bilinear",
-    pin_memory: bool = False,
-) -> DataLoader:
-    """The batches of steps first_step .. last_step - 1, one dict a step: name of the view -> (B, 3, S, S) uint8 RGB.
+    processes: int = 1,
+    rank: int = 0,
+    accumulate: int = 1,
+    device: torch.device = _CPU,
+) -> DataLoader | Prefetching:
+    """The batches (see `stages.data.batches.Batch`) of steps first_step .. last_step - 1, `accumulate` a step.
 
-    A batch depends on `seed`, `batch_size` and its step alone: not on `workers`, nor on where the run was resumed.
+    A batch depends on the seed, on which samples are in it and on the settings of drawing: not on `workers`, nor on
+    where the run was resumed. A photo that turns out to be unreadable is replaced by another one, so that batches stay
+    full; which one depends on the seed, the epoch and the photo alone.
 
     Args:
         policy: which views of a photo, see `stages.data.policies`.
+        batch_size: photos a step, over all processes and micro-batches; see EpochStream for who gets which.
         workers: processes that decode and draw; 0 does it in this process.
+        renderer: "cpu": workers draw the views. "device": workers only decode, and `Batch.on` draws. A batch then holds
+            its photos, in shared memory (/dev/shm): under 1 MB a sample of COCO. At most two a worker are waiting.
+        copies: directory of a `copies` artifact to draw from instead of the photos.
         scaled_decode, interpolation: see `stages.data.render.render`.
-        pin_memory: put batches into page-locked memory, from which they go to a GPU without waiting.
+        device: where the batches are used. For a GPU they go into page-locked memory, and from there to the GPU one
+            ahead of their use, see `stages.data.prefetch`.
 
     Raises:
-        RuntimeError: (while iterating) a photo is gone, broken or changed since the catalog was made.
+        ValueError: the batch cannot be divided, or the copies are not of this catalog.
+        RuntimeError: (while iterating) a photo and all that were to replace it are unreadable.
     """
-    samples = EpochStream(len(catalog), seed=seed, batch_size=batch_size, first_step=first_step, last_step=last_step)
-    views = _Views(catalog, policy, seed, scaled_decode, interpolation)
-    return _loader(views, workers, batch_sampler=samples, pin_memory=pin_memory)
+    stream = EpochStream(
+        len(catalog), seed=seed, batch_size=batch_size, first_step=first_step, last_step=last_step,
+        processes=processes, rank=rank, accumulate=accumulate,
+    )  # fmt: skip
+    settings: Any = {"scaled_decode": scaled_decode, "interpolation": interpolation}
+    maker: Maker = Draws(**settings) if renderer == "cpu" else Packs(**settings)
+    batches = _Batches(Photos(catalog, None if copies is None else Copies(copies)), policy, seed, maker)
+    on_gpu = device.type == "cuda"
+    loader = make_loader(batches, workers, batch_sampler=stream, collate_fn=_unchanged, pin_memory=on_gpu)
+    return Prefetching(loader, device) if on_gpu else loader
 
 
 def photo_loader(catalog: Catalog, *, resize: int, crop: int, batch_size: int, workers: int) -> DataLoader:
@@ -72,26 +98,50 @@ def photo_loader(catalog: Catalog, *, resize: int, crop: int, batch_size: int, w
         raise ValueError(
             f"crop={crop} is larger than resize={resize}, which would add black borders: lower crop or raise resize."
         )
-    return _loader(_WholePhotos(catalog, resize, crop), workers, batch_size=batch_size)
+    return make_loader(_WholePhotos(catalog, resize, crop), workers, batch_size=batch_size)
 
 
 class EpochStream:
-    """The samples (epoch, image) of each step: epochs are permutations seeded by (seed, epoch), laid end to end."""
+    """The samples (epoch, image) of each micro-batch: epochs are permutations seeded by (seed, epoch), laid end to end.
 
-    def __init__(self, images: int, *, seed: int, batch_size: int, first_step: int, last_step: int) -> None:
+    Step s takes positions s B .. (s + 1) B - 1 of that stream, B being `batch_size`. They are cut into parts of
+    b = B / (accumulate * processes): first those of micro-batch 0, one a process, then those of micro-batch 1. So the
+    parts of a step, laid end to end, are the batch that one process alone would have.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        *,
+        seed: int,
+        batch_size: int,
+        first_step: int,
+        last_step: int,
+        processes: int = 1,
+        rank: int = 0,
+        accumulate: int = 1,
+    ) -> None:
         if images < 1:
             raise ValueError("the catalog holds no photo to train on: see its rejected.parquet for the reasons.")
-        self._images, self._seed, self._batch_size = images, seed, batch_size
-        self._steps = range(first_step, last_step)
+        if batch_size % (processes * accumulate):
+            raise ValueError(
+                f"batch_size {batch_size} cannot be cut into {processes} processes x {accumulate} micro-batches of one "
+                f"size. Use a multiple of {processes * accumulate}."
+            )
+        self._images, self._seed = images, seed
+        self._steps, self._accumulate = range(first_step, last_step), accumulate
+        self._processes, self._rank = processes, rank
+        self._part = batch_size // (processes * accumulate)
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._steps) * self._accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, order = -1, np.empty(0, np.int64)
-        for step in self._steps:
+        for step, micro_batch in product(self._steps, range(self._accumulate)):
+            part = (step * self._accumulate + micro_batch) * self._processes + self._rank
             batch = []
-            for position in range(step * self._batch_size, (step + 1) * self._batch_size):
+            for position in range(part * self._part, (part + 1) * self._part):
                 if position // self._images != epoch:
                     epoch = position // self._images
                     order = self._permutation(epoch)
@@ -99,109 +149,51 @@ class EpochStream:
             yield batch
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        # A spawn key of one number: `view_rng` uses two, so that the order and the views never share a stream.
+        # A spawn key of one number: views use two and replacements three, so that they never share a stream.
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,))).permutation(self._images)
 
 
-class _Photos:
-    """Opens photos of a catalog. Pickles as two paths: each worker reads the catalog's table for itself."""
+class _Batches(Dataset):
+    """Batches of samples (epoch, image)."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, photos: Photos, policy: Policy, seed: int, maker: Maker) -> None:
+        self._photos, self._policy, self._seed, self._maker = photos, policy, seed, maker
 
-    def __getstate__(self) -> tuple[Path, Path]:
-        return self._catalog.directory, self._catalog.root
+    def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
+        unreadable: list[Unreadable] = []
+        made = [self._make(epoch, image, unreadable) for epoch, image in samples]
+        return self._maker.batch(made, unreadable)
 
-    def __setstate__(self, state: tuple[Path, Path]) -> None:
-        self._catalog = Catalog(*state)
+    def _make(self, epoch: int, image: int, unreadable: list[Unreadable]) -> Any:
+        last: UnreadablePhoto | None = None
+        for plan in self._plans(epoch, image):
+            try:
+                return self._maker.add(plan, self._photos.open)
+            except UnreadablePhoto as error:
+                unreadable.append(error.unreadable)
+                last = error
+        raise RuntimeError(f"{1 + _REPLACEMENTS} photos in a row, drawn at random, are unreadable. The last: {last}")
 
-    def __len__(self) -> int:
-        return len(self._catalog)
-
-    def open(self, image: int, reduction: int = 1) -> Image.Image:
-        """The upright RGB photo, ceil(side / reduction) pixels a side.
-
-        Raises:
-            RuntimeError: it is gone, broken or of another size than the catalog says.
-        """
-        expected = tuple(-(-int(side) // reduction) for side in self._catalog.sizes[image])
-        try:
-            photo = self._catalog.decode(image, reduction)
-        except Exception as error:  # a damaged file may raise nearly anything inside PIL's decoders
-            raise self._changed(image, f"{type(error).__name__}: {error}") from error
-        if photo.size != expected:
-            raise self._changed(image, f"it has {photo.size} pixels where the catalog promises {expected}")
-        return photo
-
-    def _changed(self, image: int, reason: str) -> RuntimeError:
-        return RuntimeError(
-            f"{self._catalog.path(image)} could be used when the catalog was made, and no longer can: {reason}. "
-            "Bring the file back, or run again: the catalog notices the change and leaves out what is unusable."
-        )
+    def _plans(self, epoch: int, image: int) -> Iterator[dict[str, View]]:
+        """That of `image`, and then those of photos that may stand in for it."""
+        yield self._policy.plan(view_rng(self._seed, epoch, image), image)
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch, image, 0)))
+        others = max(1, len(self._photos) - 1)
+        for _ in range(_REPLACEMENTS):
+            yield self._policy.plan(rng, (image + 1 + int(rng.integers(others))) % len(self._photos))
 
 
-class _Views(Dataset):
-    """The rendered views of a sample (epoch, image)."""
-
-    def __init__(
-        self, catalog: Catalog, policy: Policy, seed: int, scaled_decode: bool, interpolation: Interpolation
-    ) -> None:
-        self._photos, self._policy, self._seed = _Photos(catalog), policy, seed
-        self._scaled_decode: bool = scaled_decode
-        self._interpolation: Interpolation = interpolation
-
-    def __getitem__(self, sample: tuple[int, int]) -> dict[str, Tensor]:
-        epoch, image = sample
-        plan = self._policy.plan(view_rng(self._seed, epoch, image), image)
-        return render(plan, self._photos.open, scaled_decode=self._scaled_decode, interpolation=self._interpolation)
+def _unchanged(batch: Batch) -> Batch:
+    return batch
 
 
 class _WholePhotos(Dataset):
     def __init__(self, catalog: Catalog, resize: int, crop: int) -> None:
-        self._photos, self._resize, self._crop = _Photos(catalog), resize, crop
+        self._photos, self._resize, self._crop = Photos(catalog), resize, crop
 
     def __len__(self) -> int:
         return len(self._photos)
 
     def __getitem__(self, image: int) -> tuple[int, Tensor]:
-        photo = F.resize(self._photos.open(image), self._resize, F.InterpolationMode.BILINEAR)
+        photo = F.resize(self._photos.decode(image), self._resize, F.InterpolationMode.BILINEAR)
         return image, F.pil_to_tensor(F.center_crop(photo, [self._crop, self._crop])).contiguous()
-
-
-def _loader(dataset: Dataset, workers: int, **settings: Any) -> DataLoader:
-    return DataLoader(
-        dataset,
-        num_workers=workers,
-        worker_init_fn=_start_worker if workers else None,
-        multiprocessing_context=_worker_context() if workers else None,
-        # Its own generator: the loader must not advance PyTorch's global one, or a resumed run would differ.
-        generator=torch.Generator(),
-        **settings,
-    )
-
-
-def _worker_context() -> BaseContext:
-    """Workers are forked from a clean server process that has imported this module once.
-
-    Forking the training process itself would copy the locks of its threads (OpenMP, CUDA) in whatever state they are
-    in; spawning costs each worker an import of PyTorch, in seconds and in memory.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _start_worker(worker_id: int) -> None:
-    """`init_worker`, and one thing more: to the kernel this worker's parent is the fork server, not our process.
-
-    The server lives as long as any worker does, so neither would notice that our process was killed.
-    """
-    init_worker(worker_id)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -138,12 +138,13 @@ class OrlViews:
         *,
         patch_size: int,
         jitter: Literal["one", "both"] = "one",
+        photometry: Pair = (BYOL_VIEW_1, BYOL_VIEW_2),
     ) -> OrlViews:
-        """ORL's views from `boxes.parquet` in `regions` and `pairs.parquet` in `correspondence`; BYOL's colours."""
+        """ORL's views from `boxes.parquet` in `regions` and `pairs.parquet` in `correspondence`."""
         boxes = pd.read_parquet(regions / "boxes.parquet", columns=["image", "roi", "x0", "y0", "x1", "y1"])
         columns = ["image", "rank", "neighbor", "roi", "neighbor_roi"]
         pairs = pd.read_parquet(correspondence / "pairs.parquet", columns=columns)
-        return cls(photo_views, boxes, pairs, patch_size=patch_size, jitter=jitter)
+        return cls(photo_views, boxes, pairs, patch_size=patch_size, jitter=jitter, photometry=photometry)
 
     def plan(self, rng: np.random.Generator, image: int) -> dict[str, View]:
         views = self._photo_views.plan(rng, image)

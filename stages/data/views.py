@@ -7,17 +7,18 @@ photo, and resumed exactly. `stages.data.render` turns views into pixels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 # x0, y0, x1, y1 in pixels of the upright photo, half-open.
 Box = tuple[float, float, float, float]
 
-# BYOL, appendix B, the same for every view. The blur's sigma is in pixels of the view.
+# BYOL, appendix B, the same for every view and method. The blur's sigma is in pixels of the view.
 FLIP_PROBABILITY = 0.5
 BLUR_SIGMA = (0.1, 2.0)
 
+_JITTER_OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 _SCENE_CROP_TRIES = 10  # torchvision RandomResizedCrop
 _JITTER_BOX_TRIES = 200  # official ORL code, openselfsup/datasets/orl.py
 
@@ -93,10 +94,36 @@ BYOL_VIEW_2 = Photometry(
     solarize_probability=0.2,
 )
 
+# SimCLR (arXiv:2002.05709), appendix A, colours at full strength; the code is google-research/simclr, data_util.py.
+_SIMCLR = Photometry(
+    jitter_probability=0.8,
+    brightness=0.8,
+    contrast=0.8,
+    saturation=0.8,
+    hue=0.2,
+    gray_probability=0.2,
+    blur_probability=0.5,
+    solarize_probability=0.0,
+)
+# MoCo v2 (arXiv:2003.04297), section 3: with SimCLR's blur; the code is facebookresearch/moco, main_moco.py.
+_MOCO = replace(_SIMCLR, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+
+# Of view 1 and of view 2.
+PHOTOMETRIES = {
+    "byol": (BYOL_VIEW_1, BYOL_VIEW_2),
+    "simclr": (_SIMCLR, _SIMCLR),
+    "moco": (_MOCO, _MOCO),
+}
+
 
 def view_rng(seed: int, epoch: int, image: int) -> np.random.Generator:
-    """The generator from which all views of `image` in `epoch` are drawn. All three are integers >= 0."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, image)))
+    """The generator from which all views of `image` in `epoch` are drawn. All three are integers >= 0.
+
+    Philox enciphers a counter under a key, so every (seed, epoch, image) is a place in it that no other reaches; and it
+    starts at once, which counts: one is made for each sample.
+    """
+    key, counter = np.array([seed, epoch], np.uint64), np.array([0, image, 0, 0], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def draw_view(rng: np.random.Generator, image: int, box: Box, size: int, photometry: Photometry) -> View:
@@ -105,18 +132,16 @@ def draw_view(rng: np.random.Generator, image: int, box: Box, size: int, photome
     The same numbers are drawn whatever the probabilities are, so that a run with another probability
     differs in that operation alone.
     """
-    flip, jitter, gray, blur, solarize = rng.random(5)
-    colors = _draw_jitter(rng, photometry)
-    sigma = float(rng.uniform(*BLUR_SIGMA))
+    flip, jitter, gray, blur, solarize, sigma, *colors = rng.random(14).tolist()
     return View(
         image=image,
         box=box,
         size=size,
-        flip=bool(flip < FLIP_PROBABILITY),
-        jitter=colors if jitter < photometry.jitter_probability else None,
-        gray=bool(gray < photometry.gray_probability),
-        blur_sigma=sigma if blur < photometry.blur_probability else None,
-        solarize=bool(solarize < photometry.solarize_probability),
+        flip=flip < FLIP_PROBABILITY,
+        jitter=_color_jitter(colors, photometry) if jitter < photometry.jitter_probability else None,
+        gray=gray < photometry.gray_probability,
+        blur_sigma=_between(sigma, *BLUR_SIGMA) if blur < photometry.blur_probability else None,
+        solarize=solarize < photometry.solarize_probability,
     )
 
 
@@ -129,12 +154,10 @@ def scene_crop(
     When ten draws do not fit, the largest central crop with an allowed ratio. Whole pixels, always inside the photo.
     """
     for _ in range(_SCENE_CROP_TRIES):
-        area = width * height * rng.uniform(*scale)
-        aspect = _log_uniform(rng, ratio)
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        share, shape, x, y = rng.random(4).tolist()
+        w, h = _sides(width * height * _between(share, *scale), _log_between(shape, *ratio))
         if 0 < w <= width and 0 < h <= height:
-            y0 = int(rng.integers(0, height - h + 1))
-            x0 = int(rng.integers(0, width - w + 1))
+            x0, y0 = int(x * (width - w + 1)), int(y * (height - h + 1))
             return x0, y0, x0 + w, y0 + h
     w, h = width, height
     if width / height < min(ratio):
@@ -169,11 +192,10 @@ def jitter_box(
     x0, y0, x1, y1 = box
     box_w, box_h = x1 - x0, y1 - y0
     for _ in range(_JITTER_BOX_TRIES):
-        area = box_w * box_h * rng.uniform(*scale)
-        aspect = _log_uniform(rng, ratio)
-        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-        left = round((x0 + x1) / 2 + rng.uniform(*shift) * box_w - w / 2)
-        top = round((y0 + y1) / 2 + rng.uniform(*shift) * box_h - h / 2)
+        share, shape, x, y = rng.random(4).tolist()
+        w, h = _sides(box_w * box_h * _between(share, *scale), _log_between(shape, *ratio))
+        left = round((x0 + x1) / 2 + _between(x, *shift) * box_w - w / 2)
+        top = round((y0 + y1) / 2 + _between(y, *shift) * box_h - h / 2)
         jittered = (left, top, left + w, top + h)
         inside = left >= 0 and top >= 0 and left + w <= width and top + h <= height and w > 0 and h > 0
         if inside and (min_iou is None or iou(jittered, box) > min_iou):
@@ -194,16 +216,34 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
-    return math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1])))
+def _sides(area: float, aspect: float) -> tuple[int, int]:
+    """Width and height in whole pixels."""
+    return round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
 
 
-def _draw_jitter(rng: np.random.Generator, photometry: Photometry) -> ColorJitter:
-    """Factors as torchvision's ColorJitter draws them."""
-    names = ("brightness", "contrast", "saturation", "hue")
-    order = tuple(names[index] for index in rng.permutation(4))
-    brightness, contrast, saturation = (
-        float(rng.uniform(max(0.0, 1 - strength), 1 + strength))
-        for strength in (photometry.brightness, photometry.contrast, photometry.saturation)
+# Numbers are drawn many at a time, uniform in [0, 1), and then brought into place: a call of a generator costs far more
+# than such a sum.
+
+
+def _between(uniform: float, low: float, high: float) -> float:
+    return low + uniform * (high - low)
+
+
+def _log_between(uniform: float, low: float, high: float) -> float:
+    return math.exp(_between(uniform, math.log(low), math.log(high)))
+
+
+def _color_jitter(uniform: list[float], photometry: Photometry) -> ColorJitter:
+    """Factors and order as torchvision's ColorJitter draws them, from eight numbers."""
+    brightness, contrast, saturation, hue, *keys = uniform
+    return ColorJitter(
+        order=tuple(name for _, name in sorted(zip(keys, _JITTER_OPERATIONS, strict=True))),
+        brightness=_factor(brightness, photometry.brightness),
+        contrast=_factor(contrast, photometry.contrast),
+        saturation=_factor(saturation, photometry.saturation),
+        hue=_between(hue, -photometry.hue, photometry.hue),
     )
-    return ColorJitter(order, brightness, contrast, saturation, float(rng.uniform(-photometry.hue, photometry.hue)))
+
+
+def _factor(uniform: float, strength: float) -> float:
+    return _between(uniform, max(0.0, 1 - strength), 1 + strength)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.data.decode import PhotoInfo, Rejection, decode, inspect
+from stages.data.decode import PhotoInfo, Rejection, decode, decode_pixels, inspect
 from stages.data.demo_photos import library_photos
 
 
@@ -180,6 +182,103 @@ def test_size_is_always_the_ceiling(width: int, height: int, reduction: int, ori
 def test_impossible_reduction(jpeg: Path) -> None:
     with pytest.raises(ValueError, match=r"reduction=3 .*1, 2, 4 or 8"):
         decode(jpeg, 3)
+
+
+# ---- the fast way -----------------------------------------------------------------------------------------------
+
+
+def _assert_same_pixels(file: bytes, reduction: int = 1) -> np.ndarray:
+    pixels = decode_pixels(file, reduction)
+    np.testing.assert_array_equal(pixels, np.asarray(decode(io.BytesIO(file), reduction)))  # type: ignore[arg-type]
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+    return pixels
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+def test_fast_decoding_of_real_photos_equals_pil(shared_data: Path, reduction: int) -> None:
+    for folder in (shared_data / "coco" / "val2017", shared_data / "VOCdevkit" / "VOC2007" / "JPEGImages"):
+        for path in sorted(folder.glob("*.jpg"))[:16]:
+            _assert_same_pixels(path.read_bytes(), reduction)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "4:4:4": {"subsampling": 0},
+    "4:2:2": {"subsampling": 1},
+    "4:2:0": {"subsampling": 2},
+    "progressive": {"progressive": True},
+    "stored as RGB": {"keep_rgb": True},
+    "restart markers": {"restart_marker_blocks": 4},
+    "png": {"format": "PNG"},
+    "webp": {"format": "WEBP", "lossless": True},
+}
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_fast_decoding_equals_pil(jpeg: Path, reduction: int, options: dict[str, Any]) -> None:
+    file = io.BytesIO()
+    decode(jpeg).save(file, **({"format": "JPEG", "quality": 90} | options))
+    _assert_same_pixels(file.getvalue(), reduction)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "1"])
+def test_fast_decoding_of_other_colours_equals_pil(jpeg: Path, mode: str) -> None:
+    file = io.BytesIO()
+    decode(jpeg).convert(mode).save(file, "TIFF" if mode == "1" else "JPEG")
+    _assert_same_pixels(file.getvalue())
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    width=st.integers(8, 70),  # fewer pixels PIL cannot reduce by 8 alone
+    height=st.integers(8, 70),
+    reduction=st.sampled_from([1, 2, 4, 8]),
+    orientation=st.sampled_from(sorted(UPRIGHT)),
+    subsampling=st.sampled_from([0, 1, 2]),
+)
+def test_fast_decoding_of_any_size_and_orientation_equals_pil(
+    width: int, height: int, reduction: int, orientation: int, subsampling: int
+) -> None:
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[274] = orientation
+    stored = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(stored).save(file, "JPEG", exif=exif, subsampling=subsampling)
+    pixels = _assert_same_pixels(file.getvalue(), reduction)
+    expected = -(-height // reduction), -(-width // reduction)
+    assert pixels.shape[:2] == (expected if orientation < 5 else expected[::-1])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
+def test_fast_decoding_of_a_truncated_file_raises(jpeg: Path, share: float) -> None:
+    content = jpeg.read_bytes()
+    with pytest.raises(OSError, match="truncated"):
+        decode_pixels(content[: int(len(content) * share)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(position=st.floats(0, 0.999), junk=st.binary(min_size=1, max_size=40))
+def test_fast_decoding_accepts_the_damaged_files_that_pil_does(position: float, junk: bytes) -> None:
+    """And gives the same pixels of them, so that what the catalog accepted can be trained on."""
+    file = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize((48, 40)).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    start = int(position * len(content))
+    content[start : start + len(junk)] = junk
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            expected = np.asarray(decode(io.BytesIO(content)))  # type: ignore[arg-type]
+        except Exception as error:
+            with pytest.raises(type(error)):
+                decode_pixels(bytes(content))
+        else:
+            np.testing.assert_array_equal(decode_pixels(bytes(content)), expected)
+
+
+def test_fast_decoding_with_an_impossible_reduction(jpeg: Path) -> None:
+    with pytest.raises(ValueError, match=r"reduction=3 .*1, 2, 4 or 8"):
+        decode_pixels(jpeg.read_bytes(), 3)
 
 
 # ---- files that cannot be used ----------------------------------------------------------------------------------

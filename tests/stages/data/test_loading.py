@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -18,26 +13,34 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from stages.data.batches import Batch
 from stages.data.catalog import Catalog
 from stages.data.loading import EpochStream, photo_loader, training_loader
+from stages.data.photos import Photos
 from stages.data.policies import ImageViews, OrlViews
 from stages.data.render import render
 from stages.data.views import view_rng
 
-Batches = list[dict[str, torch.Tensor]]
+CPU = torch.device("cpu")
+
+Views = list[dict[str, torch.Tensor]]
 
 
-def batches(catalog: Catalog, *, workers: int = 0, first_step: int = 0, last_step: int = 5, **settings) -> Batches:
+def loaded(catalog: Catalog, *, workers: int = 0, first_step: int = 0, last_step: int = 5, **settings) -> list[Batch]:
+    settings = {"seed": 7, "batch_size": 3} | settings
     policy = ImageViews(catalog.sizes, size=24)
     loader = training_loader(
-        catalog, policy, seed=settings.pop("seed", 7), batch_size=3, first_step=first_step, last_step=last_step,
-        workers=workers, **settings,
+        catalog, policy, first_step=first_step, last_step=last_step, workers=workers, **settings
     )  # fmt: skip
-    assert len(loader) == last_step - first_step
+    assert len(loader) == (last_step - first_step) * settings.get("accumulate", 1)
     return list(loader)
 
 
-def equal(first: Batches, second: Batches) -> bool:
+def batches(catalog: Catalog, **settings) -> Views:
+    return [batch.on(CPU) for batch in loaded(catalog, **settings)]
+
+
+def equal(first: Views, second: Views) -> bool:
     return len(first) == len(second) and all(
         one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
         for one, other in zip(first, second, strict=True)
@@ -85,9 +88,18 @@ def test_orl_batches_from_worker_processes(photo_catalog):
     pairs["neighbor"] = (pairs["image"] + 1) % images
     policy = OrlViews(ImageViews(photo_catalog.sizes, size=32), boxes, pairs, patch_size=16)
     settings = {"seed": 0, "batch_size": 4, "first_step": 0, "last_step": 2}
-    here = list(training_loader(photo_catalog, policy, workers=0, **settings))
-    assert equal(here, list(training_loader(photo_catalog, policy, workers=1, **settings)))
-    assert [views.shape[-1] for views in here[0].values()] == [32, 32, 16, 16, 16, 16]
+    for renderer in ("cpu", "device"):
+        here, there = (
+            [
+                batch.on(CPU)
+                for batch in training_loader(photo_catalog, policy, workers=w, renderer=renderer, **settings)
+            ]
+            for w in (0, 1)
+        )
+        assert equal(here, there)
+        assert {name: views.shape[-1] for name, views in here[0].items()} == {
+            "view_1": 32, "view_2": 32, "intra_1": 16, "intra_2": 16, "inter_1": 16, "inter_2": 16
+        }  # fmt: skip
 
 
 def test_the_stream_lays_permutations_end_to_end():
@@ -130,23 +142,138 @@ def test_a_worker_gets_paths_and_shared_memory_not_tables(photo_catalog, tmp_pat
     assert policy.sizes.is_shared()
 
 
+@pytest.mark.parametrize(("workers", "renderer"), [(0, "cpu"), (1, "cpu"), (0, "device")])
+def test_an_unreadable_photo_is_replaced_and_named(photo_catalog, tmp_path, workers, renderer):
+    catalog = copy_of(photo_catalog, tmp_path)
+    catalog.path(3).unlink()
+    whole = batches(photo_catalog, renderer=renderer, last_step=8)
+    found = loaded(catalog, workers=workers, renderer=renderer, last_step=8)
+    stream = EpochStream(8, seed=7, batch_size=3, first_step=0, last_step=8)
+    replacements = []
+    for samples, batch, expected in zip(stream, found, whole, strict=True):
+        lost = [row for row, (_, image) in enumerate(samples) if image == 3]
+        assert [photo.image for photo in batch.unreadable] == [3] * len(lost)
+        assert all(photo.reason == "missing: no such file" for photo in batch.unreadable)
+        views = batch.on(CPU)
+        assert views["view_1"].shape == (3, 3, 24, 24)
+        for row in range(3):
+            assert torch.equal(views["view_1"][row], expected["view_1"][row]) == (row not in lost)
+        replacements += [views["view_1"][row] for row in lost]
+    assert len(replacements) == 3  # once an epoch, and each time another view
+    assert len({bytes(view.numpy()) for view in replacements}) == 3
+
+
+def test_replacements_do_not_depend_on_workers_or_resumption(photo_catalog, tmp_path):
+    catalog = copy_of(photo_catalog, tmp_path)
+    for image in (0, 3, 4, 6):
+        catalog.path(image).write_bytes(b"")
+    whole = loaded(catalog)
+    again = loaded(catalog, first_step=2, workers=2)
+    assert equal([batch.on(CPU) for batch in whole[2:]], [batch.on(CPU) for batch in again])
+    assert [batch.unreadable for batch in whole[2:]] == [batch.unreadable for batch in again]
+    assert {photo.image for batch in whole for photo in batch.unreadable} == {0, 3, 4, 6}
+
+
+def test_a_photo_whose_neighbor_is_unreadable_is_replaced_too(photo_catalog, tmp_path):
+    catalog = copy_of(photo_catalog, tmp_path)
+    catalog.path(3).unlink()
+    boxes = pd.DataFrame({"image": range(8), "roi": 0, "x0": 8, "y0": 8, "x1": 72, "y1": 60})
+    pairs = pd.DataFrame(
+        {"image": range(8), "rank": 0, "roi": 0, "neighbor_roi": 0, "neighbor": [1, 2, 3, 4, 5, 6, 7, 0]}
+    )
+    policy = OrlViews(ImageViews(catalog.sizes, size=32), boxes, pairs, patch_size=16)
+    for renderer in ("cpu", "device"):
+        (batch,) = training_loader(
+            catalog, policy, seed=0, batch_size=8, first_step=0, last_step=1, workers=0, renderer=renderer
+        )
+        assert {photo.image for photo in batch.unreadable} == {3}
+        assert len(batch.unreadable) >= 2  # as the photo itself and as the neighbour of photo 2
+        assert all(len(views) == 8 for views in batch.on(CPU).values())
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_photo_that_vanished_is_named_with_the_remedy(photo_catalog, tmp_path, workers):
+def test_no_readable_photo_ends_the_run_with_the_remedy(photo_catalog, tmp_path, workers):
+    catalog = copy_of(photo_catalog, tmp_path)
+    for image in range(8):
+        catalog.path(image).unlink()
+    with pytest.raises(RuntimeError, match=r"5 photos in a row.*could be used .*run again: the catalog notices"):
+        loaded(catalog, workers=workers)
+
+
+def test_a_mistake_of_a_policy_is_no_unreadable_photo(photo_catalog):
+    class Mistaken(ImageViews):
+        def plan(self, rng, image):
+            raise KeyError("a mistake")
+
+    with pytest.raises(KeyError, match="a mistake"):
+        next(iter(training_loader(
+            photo_catalog, Mistaken(photo_catalog.sizes, size=24), seed=0, batch_size=2, first_step=0, last_step=1,
+            workers=0,
+        )))  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_whole_photos_are_never_replaced(photo_catalog, tmp_path, workers):
     catalog = copy_of(photo_catalog, tmp_path)
     catalog.path(3).unlink()
     with pytest.raises(RuntimeError, match=rf"{catalog.path(3).name} could be used .*run again: the catalog notices"):
-        batches(catalog, workers=workers)
+        list(photo_loader(catalog, resize=64, crop=56, batch_size=3, workers=workers))
 
 
-def test_a_photo_that_broke_or_changed_is_named(photo_catalog, tmp_path):
+def test_a_photo_that_broke_or_changed_says_so(photo_catalog, tmp_path):
     catalog = copy_of(photo_catalog, tmp_path)
     whole = catalog.path(0).read_bytes()
     catalog.path(0).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RuntimeError, match=r"no longer can: OSError: .*truncated"):
-        batches(catalog)
+    for read in (Photos(catalog).open, Photos(catalog).decode):
+        with pytest.raises(RuntimeError, match=r"no longer can: truncated: the file ends before the picture does"):
+            read(0)
     Image.new("RGB", (33, 44)).save(catalog.path(0))
-    with pytest.raises(RuntimeError, match=r"it has \(33, 44\) pixels where the catalog promises"):
-        batches(catalog)
+    for read in (Photos(catalog).open, Photos(catalog).decode):
+        with pytest.raises(RuntimeError, match=r"it has \(33, 44\) pixels where the catalog promises"):
+            read(0)
+
+
+@pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (1, 3), (2, 3)])
+def test_parts_of_a_batch_laid_end_to_end_are_the_batch(photo_catalog, processes, accumulate):
+    settings = {"seed": 3, "batch_size": 12, "first_step": 1, "last_step": 4}
+    whole = list(EpochStream(7, **settings))
+    parts = [
+        list(EpochStream(7, **settings, processes=processes, rank=rank, accumulate=accumulate))
+        for rank in range(processes)
+    ]
+    assert all(len(each) == 3 * accumulate for each in parts)
+    for step, batch in enumerate(whole):
+        micro_batches = range(step * accumulate, (step + 1) * accumulate)
+        assert [s for part in micro_batches for rank in range(processes) for s in parts[rank][part]] == batch
+
+
+def test_processes_see_the_rows_of_the_joined_batch(photo_catalog):
+    settings = {"batch_size": 4, "last_step": 2}
+    for renderer in ("cpu", "device"):
+        whole = batches(photo_catalog, **settings, renderer=renderer)
+        first, second = (
+            batches(photo_catalog, **settings, renderer=renderer, processes=2, rank=rank) for rank in (0, 1)
+        )
+        joined = [{name: torch.cat([a[name], b[name]]) for name in a} for a, b in zip(first, second, strict=True)]
+        assert equal(whole, joined)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(photo_catalog):
+    with pytest.raises(ValueError, match=r"batch_size 6 .* 2 processes x 2 micro-batches.*multiple of 4"):
+        loaded(photo_catalog, batch_size=6, processes=2, accumulate=2)
+
+
+@pytest.mark.parametrize("scaled_decode", [False, True])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_device_draws_what_workers_would_draw(photo_catalog, workers, scaled_decode):
+    drawn = batches(photo_catalog, scaled_decode=scaled_decode)
+    packed = batches(photo_catalog, scaled_decode=scaled_decode, renderer="device", workers=workers)
+    for one, other in zip(drawn, packed, strict=True):
+        assert list(one) == list(other)
+        for name in one:
+            assert other[name].dtype == torch.uint8
+            assert other[name].is_contiguous()
+            assert (one[name].float() - other[name].float()).abs().mean() < 0.5  # levels of 0 .. 255
 
 
 def test_scaled_decoding_draws_the_same_views_more_coarsely(photo_catalog):
@@ -156,16 +283,16 @@ def test_scaled_decoding_draws_the_same_views_more_coarsely(photo_catalog):
         for one, other in zip(exact, scaled, strict=True)
         for name in one
     ]
-    assert 0 < max(differences) < 5.0  # levels of 0 .. 255
+    assert 0 < max(differences) < 7.0  # levels of 0 .. 255: boxes end half a pixel of the smaller photo elsewhere
 
 
 def test_photo_loader_equals_torchvision_in_catalog_order(photo_catalog):
     reference = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(56), transforms.PILToTensor()])
     for workers in (0, 1):
-        loaded = list(photo_loader(photo_catalog, resize=64, crop=56, batch_size=3, workers=workers))
-        assert torch.cat([numbers for numbers, _ in loaded]).tolist() == list(range(8))
-        assert [len(photos) for _, photos in loaded] == [3, 3, 2]
-        photos = torch.cat([photos for _, photos in loaded])
+        found = list(photo_loader(photo_catalog, resize=64, crop=56, batch_size=3, workers=workers))
+        assert torch.cat([numbers for numbers, _ in found]).tolist() == list(range(8))
+        assert [len(photos) for _, photos in found] == [3, 3, 2]
+        photos = torch.cat([photos for _, photos in found])
         for image in range(8):
             assert torch.equal(photos[image], reference(photo_catalog.decode(image)))
 
@@ -181,39 +308,6 @@ def test_views_of_one_sample_can_be_drawn_again(photo_catalog):
     (first, *_), *_ = EpochStream(8, seed=7, batch_size=3, first_step=4, last_step=5)
     epoch, image = first
     assert epoch == 1  # step 4 begins with sample 12 of 8 an epoch
-    again = render(policy.plan(view_rng(7, epoch, image), image), photo_catalog.decode)
+    again = render(policy.plan(view_rng(7, epoch, image), image), Photos(photo_catalog).open)
     (batch,) = batches(photo_catalog, first_step=4)
     assert torch.equal(again["view_2"], batch["view_2"][0])
-
-
-KILLED_PARENT = """
-import os, signal, sys
-from pathlib import Path
-from stages.data.catalog import Catalog
-from stages.data.loading import photo_loader
-
-if __name__ == "__main__":
-    catalog = Catalog(Path(sys.argv[1]), Path(sys.argv[2]))
-    loader = iter(photo_loader(catalog, resize=32, crop=32, batch_size=1, workers=2))
-    next(loader)
-    print(*(worker.pid for worker in loader._workers), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_workers_die_with_a_killed_parent(photo_catalog, tmp_path):
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED_PARENT)
-    ran = subprocess.run(
-        [sys.executable, script, photo_catalog.directory, photo_catalog.root],
-        cwd=Path(__file__).parents[3], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        stdout=subprocess.PIPE, timeout=120,
-    )  # fmt: skip
-    assert ran.returncode == -signal.SIGKILL
-    workers = [Path("/proc") / pid for pid in ran.stdout.decode().split()]
-    assert len(workers) == 2
-    deadline = time.monotonic() + 10
-    while any(worker.exists() for worker in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(worker.exists() for worker in workers)

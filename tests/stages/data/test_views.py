@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
-from stages.data.views import BYOL_VIEW_1, BYOL_VIEW_2, draw_view, iou, jitter_box, scene_crop, view_rng
+from stages.data.views import BYOL_VIEW_1, PHOTOMETRIES, draw_view, iou, jitter_box, scene_crop, view_rng
 
 SIDES = st.integers(8, 2000)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -139,7 +139,24 @@ def test_view_rng_depends_on_seed_epoch_and_image_alone():
     assert len({draw(0, 1, 2), draw(1, 1, 2), draw(0, 2, 2), draw(0, 1, 3), draw(0, 2, 1), draw(2, 1, 0)}) == 6
 
 
-@pytest.mark.parametrize("photometry", [BYOL_VIEW_1, BYOL_VIEW_2])
+def test_photometries_are_those_of_the_papers():
+    """BYOL table 6 and appendix B; SimCLR appendix A; MoCo v2's code. One row a view, probabilities then strengths."""
+    rows = {
+        name: [
+            (p.jitter_probability, p.gray_probability, p.blur_probability, p.solarize_probability,
+             p.brightness, p.contrast, p.saturation, p.hue)
+            for p in views
+        ]
+        for name, views in PHOTOMETRIES.items()
+    }  # fmt: skip
+    assert rows == {
+        "byol": [(0.8, 0.2, 1.0, 0.0, 0.4, 0.4, 0.2, 0.1), (0.8, 0.2, 0.1, 0.2, 0.4, 0.4, 0.2, 0.1)],
+        "simclr": [(0.8, 0.2, 0.5, 0.0, 0.8, 0.8, 0.8, 0.2)] * 2,
+        "moco": [(0.8, 0.2, 0.5, 0.0, 0.4, 0.4, 0.4, 0.1)] * 2,
+    }
+
+
+@pytest.mark.parametrize("photometry", sorted({p for pair in PHOTOMETRIES.values() for p in pair}, key=str))
 def test_operations_come_with_their_probabilities(photometry):
     rng, draws = np.random.default_rng(0), 4000
     views = [draw_view(rng, 0, (0, 0, 9, 9), 32, photometry) for _ in range(draws)]
@@ -158,14 +175,17 @@ def test_operations_come_with_their_probabilities(photometry):
     assert 0.1 <= min(sigmas) < 0.2 < 1.9 < max(sigmas) <= 2.0
 
 
-def test_jitter_factors_have_the_distribution_of_torchvision():
+@pytest.mark.parametrize("strengths", [(0.4, 0.4, 0.2, 0.1), (0.8, 0.8, 0.8, 0.2), (1.5, 0.4, 0.2, 0.5)])
+def test_jitter_factors_have_the_distribution_of_torchvision(strengths):
     torch.manual_seed(0)
-    reference = ColorJitter(0.4, 0.4, 0.2, 0.1)
+    reference = ColorJitter(*strengths)
     ranges = (reference.brightness, reference.contrast, reference.saturation, reference.hue)
     theirs = [ColorJitter.get_params(*ranges) for _ in range(3000)]
-    rng, always = np.random.default_rng(0), replace(BYOL_VIEW_1, jitter_probability=1.0)
+    names = ("brightness", "contrast", "saturation", "hue")
+    always = replace(BYOL_VIEW_1, jitter_probability=1.0, **dict(zip(names, strengths, strict=True)))
+    rng = np.random.default_rng(0)
     ours = [draw_view(rng, 0, (0, 0, 9, 9), 32, always).jitter for _ in range(3000)]
-    for place, name in enumerate(("brightness", "contrast", "saturation", "hue")):
+    for place, name in enumerate(names):
         assert ks_2samp([getattr(o, name) for o in ours], [t[place + 1] for t in theirs]).pvalue > 1e-3, name
         positions = np.bincount([o.order.index(name) for o in ours], minlength=4)
         assert positions.min() > 650, name  # 750 expected

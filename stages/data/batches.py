@@ -1,0 +1,104 @@
+"""Batches of views: drawn already, or packed so that the device draws them; and who makes which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from stages.data.packing import Buffer, Sheet, Window, make_sheets
+from stages.data.render import Interpolation, Photo, render
+from stages.data.render_on_device import draw
+from stages.data.unreadable import Unreadable
+from stages.data.views import View
+
+Plan = dict[str, View]
+OpenPhoto = Callable[[int, int], Photo]
+
+
+class Batch(Protocol):
+    """The views of b samples, and which photos could not be read and were replaced by others."""
+
+    @property
+    def unreadable(self) -> list[Unreadable]: ...
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """Name of the view -> (b, 3, S, S) uint8 RGB on `device`. From page-locked memory it does not wait."""
+
+
+# Tuples, because a DataLoader puts the tensors in a tuple into page-locked memory without being told how.
+class DrawnBatch(NamedTuple):
+    """views: name -> (b, 3, S, S) uint8 RGB."""
+
+    views: dict[str, Tensor]
+    unreadable: list[Unreadable]
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        return {name: views.to(device, non_blocking=True) for name, views in self.views.items()}
+
+
+class PackedBatch(NamedTuple):
+    """The views of b `samples` as `sheets`, whose windows point into `pixels`; see `stages.data.packing`."""
+
+    samples: int
+    sizes: dict[str, int]  # of each view, in pixels a side
+    pixels: Tensor
+    sheets: list[Sheet]
+    interpolation: Interpolation
+    unreadable: list[Unreadable]
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        pixels = self.pixels.to(device, non_blocking=True)
+        drawn: dict[int, list[Tensor]] = {}
+        for sheet in self.sheets:
+            drawn.setdefault(sheet.size, []).append(draw(sheet, pixels, self.interpolation))
+        views = {size: iter(torch.cat(parts).split(self.samples)) for size, parts in drawn.items()}
+        return {name: next(views[size]) for name, size in self.sizes.items()}
+
+
+class Maker(Protocol):
+    """Makes batches in a data worker: `add` for each sample, then `batch`."""
+
+    def add(self, plan: Plan, open_photo: OpenPhoto) -> Any:
+        """What `batch` is to be given for this sample. Passes on what `open_photo` raises."""
+
+    def batch(self, samples: list[Any], unreadable: list[Unreadable]) -> Batch: ...
+
+
+class Draws:
+    """Makes a DrawnBatch. Arguments: see `stages.data.render.render`."""
+
+    def __init__(self, *, scaled_decode: bool, interpolation: Interpolation) -> None:
+        self._scaled_decode: bool = scaled_decode
+        self._interpolation: Interpolation = interpolation
+
+    def add(self, plan: Plan, open_photo: OpenPhoto) -> dict[str, Tensor]:
+        return render(plan, open_photo, scaled_decode=self._scaled_decode, interpolation=self._interpolation)
+
+    def batch(self, samples: list[dict[str, Tensor]], unreadable: list[Unreadable]) -> DrawnBatch:
+        return DrawnBatch(default_collate(samples), unreadable)
+
+
+class Packs:
+    """Makes a PackedBatch. Arguments: see `stages.data.render.render`."""
+
+    def __init__(self, *, scaled_decode: bool, interpolation: Interpolation) -> None:
+        self._scaled_decode: bool = scaled_decode
+        self._interpolation: Interpolation = interpolation
+        self._buffer: Buffer | None = None
+        self._largest = 0
+
+    def add(self, plan: Plan, open_photo: OpenPhoto) -> tuple[Plan, dict[str, Window]]:
+        if self._buffer is None:
+            self._buffer = Buffer(self._largest)
+        return plan, self._buffer.add(plan, open_photo, self._scaled_decode)
+
+    def batch(self, samples: list[tuple[Plan, dict[str, Window]]], unreadable: list[Unreadable]) -> PackedBatch:
+        assert self._buffer is not None, "a batch has at least one sample"
+        pixels, self._buffer = self._buffer.pixels, None
+        self._largest = max(self._largest, len(pixels))  # most batches are of about one size
+        sizes = {name: view.size for name, view in samples[0][0].items()}
+        return PackedBatch(len(samples), sizes, pixels, make_sheets(samples), self._interpolation, unreadable)
