@@ -42,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
                      help="make a stage or step again although it is up to date")  # fmt: skip
     run.set_defaults(command=_run)
 
+    step = commands.add_parser("step", help="make one step in this process; under torchrun, as one of many")
+    _add_config(step)
+    step.add_argument("step", help="such as image_pretraining; what it needs must be there")
+    step.set_defaults(command=_step)
+
     explain = commands.add_parser("explain", help="which steps are up to date, and what differs where they are not")
     _add_config(explain)
     explain.add_argument("step", nargs="?", help="only this stage or step")
@@ -90,6 +95,13 @@ def _run(options: argparse.Namespace) -> int:
     from flows.foreground import run_in_foreground
 
     return run_in_foreground(options.config, _overrides(options), options.until, options.force, options.tiny)
+
+
+def _step(options: argparse.Namespace) -> int:
+    from flows.step import run_step_here
+
+    run_step_here(options.config, options.overrides, options.tiny, options.step)
+    return 0
 
 
 def _explain(options: argparse.Namespace) -> int:

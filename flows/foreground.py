@@ -41,7 +41,8 @@ def run_in_foreground(config: str, overrides: list[str], until: str | None, forc
             state = orl_pipeline(config, overrides, until, force, tiny, return_state=True)
         except TerminationSignal:  # Prefect's own, while the flow runs
             return INTERRUPTED
-        flush_logs()
+        finally:
+            flush_logs()  # while the server still listens
     if state.is_completed():
         return 0
     print(f"error: {state.message}", file=sys.stderr)

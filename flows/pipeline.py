@@ -18,10 +18,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import summary
 from flows.children import allow_children, run_module, stop_children
-from flows.prepare import prepare, store_root
-from flows.terminal import terminal
+from flows.prepare import located, prepare, store_root
+from flows.terminal import Pace, figures_line, terminal
 from stages.execute import RESUMABLE, portable
-from stages.plan import Inside, Plan
+from stages.plan import TRAINING_STEPS
 from stages.store import Store
 from stages.store.key import Key
 
@@ -70,17 +70,20 @@ def _work(name: str, version: str, request: dict[str, Any]) -> str | None:
         nonlocal failure
         if "done" in message:
             terminal.progress(name, message["done"], message["total"], message["unit"], message["figures"])
-            progress.update(message["done"], message["total"])
+            progress.update(message["done"], message["total"], message["unit"], message["figures"])
         elif "log" in message:
             terminal.say(message["log"], message["level"])
         elif "error" in message:
-            failure = message["error"]
+            failure = failure or message["error"]  # of several processes the first to fail takes the others with it
 
     log = store_root() / "logs" / f"{version.replace('/', '-')}.log"
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(request, file)
         file.flush()
-        status = run_module("stages.execute", file.name, log=log, on_message=listen)
+        # None: not a training, which alone may be several processes.
+        processes = request["processes"]
+        how = ["stages.execute"] if processes is None else ["stages.launch", str(processes)]
+        status = run_module(*how, file.name, log=log, on_message=listen)
     if status == 0:
         return None
     if status == RESUMABLE:
@@ -95,23 +98,25 @@ def _work(name: str, version: str, request: dict[str, Any]) -> str | None:
 
 
 class _ProgressPage:
-    """The progress artifact of one step on the run page, updated at most every two seconds."""
+    """The progress artifact of one step on the run page: the same as in the terminal, at most every two seconds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._artifact: Any = None  # its number, once there is one
-        self._last = 0.0
+        self._pace: Pace | None = None
 
-    def update(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done < total and now - self._last < _SECONDS_BETWEEN_UI_UPDATES:
+    def update(self, done: int, total: int, unit: str, figures: dict[str, Any]) -> None:
+        first = self._pace is None
+        self._pace = self._pace or Pace(done)
+        if not (first or done >= total or self._pace.speaks(_SECONDS_BETWEEN_UI_UPDATES)):
             return
-        self._last = now
         percent = 100.0 * done / max(total, 1)
+        said = (f"{done}/{total} {unit}", self._pace.left(done, total), figures_line(figures))
+        description = f"{self._name}: {'  '.join(part for part in said if part)}"
         if self._artifact is None:
-            self._artifact = create_progress_artifact(percent, description=self._name)
+            self._artifact = create_progress_artifact(percent, description=description)
         else:
-            update_progress_artifact(self._artifact, percent)
+            update_progress_artifact(self._artifact, percent, description=description)
 
 
 @flow(name="orl-pipeline", task_runner=_RUNNER)
@@ -132,7 +137,7 @@ def orl_pipeline(
         tiny: the same steps on generated scenes with a small network: a rehearsal of under a minute.
     """
     try:
-        name, _, plan = prepare(config, overrides or (), tiny, until)
+        name, settings, plan = prepare(config, overrides or (), tiny, until)
         nodes = plan.until(until)
         forced = {node.name for stage in force or () for node in plan.select(stage)}
     except (ValueError, OSError) as error:
@@ -146,11 +151,12 @@ def orl_pipeline(
                 key = plan.keys[node.name]
                 request = {
                     "target": node.target,
-                    "arguments": portable(_place(dict(node.arguments), plan, store)),
+                    "arguments": portable(located(dict(node.arguments), plan, store)),
                     "seed": node.seed,
                     "force": node.name in forced,
+                    "processes": settings.run.processes if node.step in TRAINING_STEPS else None,
                 }
-                needed = [futures[other] for other in node.inputs]
+                needed = [futures[other] for other in (*node.inputs, *node.after)]
                 arguments = {"name": node.name, "config": name, "key": key.as_dict(), "request": request}
                 futures[node.name] = run_step.submit(**arguments, return_state=False, wait_for=needed)
             for future in futures.values():
@@ -166,13 +172,3 @@ def orl_pipeline(
     create_markdown_artifact(summary.markdown(name, artifacts, states), key="summary", description=f"What {name} made")
     summary.show(name, artifacts, states)
     return Completed(message=f"{len(artifacts)} steps are up to date")
-
-
-def _place(value: Any, plan: Plan, store: Store) -> Any:
-    """`Inside` as a path: where the artifact of that node is or will be."""
-    if isinstance(value, Inside):
-        key = plan.keys[value.node]
-        return store.root / key.step / key.version / value.path
-    if isinstance(value, dict):
-        return {name: _place(item, plan, store) for name, item in value.items()}
-    return value

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stages.config import Config, Dataset
 from stages.config_files import load_config
 from stages.data.indexing import fingerprint
-from stages.plan import Plan, make_plan
+from stages.plan import Inside, Plan, make_plan
 from stages.process import available_cores
+from stages.store import Store
 
 
 def store_root() -> Path:
@@ -38,3 +40,13 @@ def prepare(
         )  # fmt: skip
 
     return name, settings, make_plan(settings, contents, hashes, until)
+
+
+def located(value: Any, plan: Plan, store: Store) -> Any:
+    """`Inside` as a path: where the artifact of that node is or will be."""
+    if isinstance(value, Inside):
+        key = plan.keys[value.node]
+        return store.root / key.step / key.version / value.path
+    if isinstance(value, dict):
+        return {name: located(item, plan, store) for name, item in value.items()}
+    return value

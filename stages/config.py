@@ -7,53 +7,14 @@ version of an artifact.
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from stages.config_section import Duration, Place, Positive, Section, Share, runtime
+from stages.recipes import Byol, Densecl, Moco, Orl, Projector, Recipe, Simclr
 
 STAGES = ("image_pretraining", "retrieval", "correspondence", "object_pretraining", "evaluation")
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-# Absolute, so that a run means the same from any folder; `~` as in a shell.
-Place = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
-
-_DURATION = re.compile(r"\s*(\d+(\.\d*)?([eE]\d+)?)\s*(epochs?|steps?|images?)\s*")
-
-
-def _duration(text: str) -> str:
-    if not _DURATION.fullmatch(text):
-        raise ValueError("a duration is a number and its unit: '800 epochs', '20000 steps' or '1e6 images'")
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
-
-
-def runtime(default: Any, **rules: Any) -> Any:
-    """A field that does not change the result."""
-    return Field(default, json_schema_extra={"runtime": True}, **rules)
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-    def result_fields(self) -> dict[str, Any]:
-        """The fields that change the result, as JSON values: what an artifact's version is made from."""
-        return self.model_dump(mode="json", exclude=_runtime_fields(type(self)))
-
-    def all_fields(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")
-
-
-def _runtime_fields(section: type[BaseModel]) -> set[str]:
-    return {
-        name
-        for name, field in section.model_fields.items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
-    }
 
 
 class Dataset(Section):
@@ -95,31 +56,58 @@ class Generated(Section):
     seed: int = Field(0, ge=0)
 
 
-class Training(Section):
-    """What both pretraining stages share. BYOL's architecture, ORL's schedule (ORL, section 3.2)."""
+class Copies(Section):
+    """Small JPEG copies of the photos, made once, that both trainings read instead of the photos themselves."""
 
-    projector_hidden: Positive = 4096
-    projector_out: Positive = 256
-    predictor_hidden: Positive = 4096
+    side: Positive | None = Field(None, description="shorter side of a copy in pixels; null: train on the photos")
+    quality: int = Field(90, ge=1, le=95, description="JPEG quality")
+
+
+class Probe(Section):
+    """A look at the encoder while it trains: weighted kNN between labelled objects, which training never sees."""
+
+    data: Dataset
+    every: Duration = "10 epochs"
+    size: Positive = Field(96, description="side to which an object is resized; pixels")
+    max_objects: Positive = 2000
+    neighbors: Positive = 20
+
+
+class Training(Section):
+    """What all methods of both pretraining stages share."""
+
     epochs: Duration = Field("800 epochs", description="length of the training, in epochs, steps or images")
-    warmup: Duration = Field("4 epochs", description="linear warm-up of the learning rate")
-    batch_size: Positive = 512
-    base_lr: float = Field(0.2, gt=0, description="learning rate at batch 256; scaled linearly with the batch")
-    momentum: Share = 0.9
-    weight_decay: float = Field(1e-4, ge=0, description="on all parameters, as in the official code")
-    tau: Share = Field(0.99, description="EMA rate of the target at the start; rises to 1 along a cosine")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    batch_size: Positive = Field(512, description="photos in a step, of all processes together")
+    accumulate: Positive = Field(1, description="parts of a step's batch that pass the network one after the other")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU and on CPUs with matrix units for it, else fp32"
     )
+    compile: bool = runtime(False, description="torch.compile: a minute or more at the start, faster steps on a GPU")
+    renderer: Literal["cpu", "device"] = Field(
+        "cpu", description="where views are drawn: by the data workers, or in batches on the training device"
+    )
     log_every: Positive = Field(50, description="steps between two lines of metrics.jsonl")
-    checkpoint_minutes: float = runtime(5.0, gt=0, description="time between two checkpoints")
+    checkpoint_minutes: float = runtime(1.0, gt=0, description="time between two checkpoints")
+    keep_every: Duration | None = Field(
+        None, description="keep an encoder and a checkpoint each time so much is done; null: only the last"
+    )
+    max_unreadable: Share = runtime(0.01, description="stop when a larger share of the photos has become unreadable")
+    probe: Probe | None = runtime(None)
 
 
 class ImagePretraining(Training):
-    method: Literal["byol"] = "byol"
-    backbone: str = Field("resnet50", description="any convolutional network of timm, by name")
+    method: Literal["byol", "simclr", "moco", "densecl"] = "byol"
+    backbone: str = Field("resnet50", description="any network of timm with a feature map, or resnet50w2, resnet200w2")
     size: Positive = Field(224, description="side of a view; pixels")
-    min_crop: Share = Field(0.08, description="smallest crop, as a share of the photo's area")
+    byol: Byol = Byol()
+    simclr: Simclr = Simclr()
+    moco: Moco = Moco()
+    densecl: Densecl = Densecl()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The section of the chosen method. The others may hold settings too; nothing reads them."""
+        return getattr(self, self.method)
 
 
 class Retrieval(Section):
@@ -160,15 +148,12 @@ class ObjectPretraining(Training):
     init: Literal["scratch", "image_pretraining"] = Field(
         "scratch", description="scratch as in the official code, or the weights of stage 1"
     )
-    global_size: Positive = Field(224, description="side of the two views of the whole photo; pixels")
-    patch_size: Positive = Field(96, description="side of the four RoI views; pixels")
-    min_crop: Share = 0.08
-    jitter: Literal["one", "both"] = Field(
-        "one", description="intra-RoI boxes that are jittered: one (official code) or both (paper)"
-    )
-    weight_image: float = Field(1.0, ge=0)
-    weight_intra: float = Field(1.0, ge=0)
-    weight_inter: float = Field(1.0, ge=0)
+    orl: Orl = Orl()
+
+    @property
+    def recipe(self) -> Recipe:
+        """The section of the chosen method."""
+        return getattr(self, self.method)
 
 
 class Evaluation(Section):
@@ -196,11 +181,13 @@ class Run(Section):
     seed: int = Field(0, ge=0)
     device: str = runtime("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: the GPU where there is one")
     workers: int = runtime(0, ge=0, description="processes for decoding and proposals; 0: one a core")
+    processes: int = runtime(0, ge=0, description="processes that train together on this machine; 0: one a GPU")
 
 
 class Config(Section):
     dataset: Dataset
     generated: Generated = Generated()
+    copies: Copies = Copies()
     image_pretraining: ImagePretraining = ImagePretraining()
     retrieval: Retrieval = Retrieval()
     regions: Regions = Regions()
@@ -213,8 +200,9 @@ class Config(Section):
     @model_validator(mode="after")
     def _one_network(self) -> Config:
         if self.object_pretraining.init == "image_pretraining":
-            for name in ("projector_hidden", "projector_out"):
-                first, second = getattr(self.image_pretraining, name), getattr(self.object_pretraining, name)
+            stages = self.image_pretraining.recipe, self.object_pretraining.recipe
+            for name in Projector.model_fields:
+                first, second = (getattr(recipe, name) for recipe in stages)
                 if first != second:
                     raise ValueError(
                         f"object_pretraining.init 'image_pretraining' needs the same {name} in both stages, "

@@ -104,7 +104,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
 def _explain(item: Any) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "the whole"
     if item["type"] == "extra_forbidden":
-        return f"{field}: there is no such field.{_did_you_mean(str(item['loc'][-1]), _fields_beside(item['loc']))}"
+        return f"{field}: there is no such field.{_hint(item['loc'])}"
     rule = item["msg"].removeprefix("Value error, ")
     if item["type"] == "missing":
         return f"{field}: is missing; write it in the file or give --set {field}=VALUE"
@@ -113,12 +113,30 @@ def _explain(item: Any) -> str:
     return f"{field} = {item['input']!r}: {rule}"
 
 
-def _fields_beside(location: tuple[Any, ...]) -> list[str]:
-    model: type[BaseModel] = Config
-    for part in location[:-1]:
-        candidates = (model.model_fields[part].annotation, *get_args(model.model_fields[part].annotation))
-        model = next(kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel))
-    return list(model.model_fields)
+def _hint(location: tuple[Any, ...]) -> str:
+    """Where the field may be meant to stand: deeper down, or under a name like it."""
+    section, word = _section(location[:-1]), str(location[-1])
+    for name, kind in _sections(section).items():
+        if word in kind.model_fields:
+            return f" It belongs to {name}: {'.'.join(map(str, (*location[:-1], name, word)))}"
+    return _did_you_mean(word, section.model_fields)
+
+
+def _section(location: tuple[Any, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Config
+    for part in location:
+        section = _sections(section)[part]
+    return section
+
+
+def _sections(section: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The fields of a section that are sections themselves."""
+    found = {}
+    for name, field in section.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[name] = kind
+    return found
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -13,13 +13,16 @@ import logging
 import signal
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from stages.process import Terminated, available_cores, die_with_parent
-from stages.report import ReportHandler, StreamReport
+from stages.process import Terminated, available_cores, die_with_parent, launched, local_world_size, rank
+from stages.report import Report, ReportHandler, StreamReport
 from stages.store import Store
 from stages.store.key import Key
+
+Item = TypeVar("Item")
 
 RESUMABLE = 75  # EX_TEMPFAIL
 FAILED = 1
@@ -30,11 +33,13 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, _terminate)
     report = StreamReport(sys.stdout)
-    logging.getLogger("stages").setLevel(logging.INFO)
+    # Of several processes that train together one says what all do.
+    logging.getLogger("stages").setLevel(logging.INFO if rank() == 0 else logging.WARNING)
     logging.getLogger("stages").addHandler(ReportHandler(report))
     request = json.loads(Path(sys.argv[1]).read_text())
     try:
-        build(request, report)
+        with together():
+            build(request, report)
     except Terminated:
         sys.exit(RESUMABLE)
     except Exception as error:
@@ -45,20 +50,49 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def build(request: dict[str, Any], report: StreamReport) -> None:
-    """Makes the artifact that `request` describes, unless another process has made it meanwhile."""
-    key = Key(**request["key"])
+def build(request: dict[str, Any], report: Report) -> None:
+    """Makes the artifact that `request` describes, unless another process has made it meanwhile.
+
+    Of several processes that train together the first one holds the lock, writes and publishes; the others work along.
+    """
     arguments = {name: _revived(value) for name, value in request["arguments"].items()}
     if arguments.get("workers") == 0:
-        arguments["workers"] = available_cores()
+        arguments["workers"] = max(1, available_cores() // local_world_size())
     if arguments.get("device") == "auto":
         arguments["device"] = _best_device()
+    step = importlib.import_module(request["target"])
+    if rank() > 0:
+        path = shared(None)
+        if path is not None:
+            step.run(out=path, report=Report(), **arguments)
+        return
     store = Store(Path(request["store"]))
-    with store.build(key, seed=request["seed"], device=arguments.get("device"), force=request["force"]) as partial:
-        if partial.artifact is None:
-            step = importlib.import_module(request["target"])
+    key, settings = Key(**request["key"]), {"seed": request["seed"], "force": request["force"]}
+    # While this process waits for another run the others of its group would wait for this one, and give up.
+    with store.build(key, device=arguments.get("device"), wait=not launched(), **settings) as partial:
+        wanted = partial.artifact is None
+        shared(partial.path if wanted else None)
+        if wanted:
             step.run(out=partial.path, report=report, **arguments)
             partial.publish(report.metrics)
+
+
+def together() -> AbstractContextManager[None]:
+    """Joins the processes that `torch.distributed.run` has started, for the time of a `with` block."""
+    if not launched():
+        return nullcontext()
+    from stages.learning.distributed import process_group  # PyTorch takes seconds, and only some steps need it
+
+    return process_group()
+
+
+def shared(item: Item) -> Item:
+    """What the first process passes, in all processes that train together."""
+    if not launched():
+        return item
+    from stages.learning.distributed import from_first_process
+
+    return from_first_process(item)
 
 
 def portable(value: Any) -> Any:
@@ -77,7 +111,7 @@ def _revived(value: Any) -> Any:
 
 
 def _best_device() -> str:
-    import torch  # takes seconds, and only some steps need it
+    import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stages.data.catalog import Catalog
 from stages.data.policies import ImageViews
+from stages.data.views import PHOTOMETRIES
 from stages.learning.loop import train
+from stages.learning.settings import Training
 from stages.methods.byol import BYOL
+from stages.methods.densecl import DenseCL
+from stages.methods.moco import MoCo
+from stages.methods.simclr import SimCLR
 from stages.report import Report
 
-METHODS = {"byol": BYOL}
+METHODS = {"byol": BYOL, "simclr": SimCLR, "moco": MoCo, "densecl": DenseCL}
 
 
 def run(
@@ -21,69 +28,48 @@ def run(
     catalog: Path,
     root: Path,
     method: str,
-    backbone: str,
-    projector_hidden: int,
-    projector_out: int,
-    predictor_hidden: int,
-    size: int,
-    min_crop: float,
-    epochs: str,
-    warmup: str,
-    batch_size: int,
-    base_lr: float,
-    momentum: float,
-    weight_decay: float,
-    tau: float,
-    precision: str,
-    log_every: int,
-    checkpoint_minutes: float,
-    scaled_decode: bool,
+    encoder: Mapping[str, Any],
+    views: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    training: Mapping[str, Any],
     seed: int,
     device: str,
     workers: int,
+    copies: Path | None = None,
+    probe: Mapping[str, Any] | None = None,
 ) -> None:
     """Trains from random weights. Writes what `stages.learning.loop.train` writes and resumes as it does.
 
     Args:
         catalog: directory of a `catalog` artifact; its paths start from `root`.
         method: a name in METHODS.
-        backbone, projector_hidden, projector_out: see `Encoder`.
-        predictor_hidden: width of the predictor's hidden layer.
-        size: side of the views in pixels.
-        min_crop: smallest area of a crop, as a share of the photo; the largest is the whole photo.
-        tau: EMA rate of the target at the start; it rises to 1.
-
-    The others are those of `train`, which also lists the errors.
+        encoder: arguments of `Encoder`.
+        views: `size` of a view in pixels; `min_crop`, the smallest area of a crop as a share of the photo, the largest
+            being the whole photo; `photometry`, a name in PHOTOMETRIES.
+        objective: arguments of the method.
+        training, seed, device, workers: the fields of `Training`.
+        copies: directory of a `copies` artifact to read instead of the photos.
+        probe: see `train`, which also lists the errors.
     """
     if method not in METHODS:
         raise ValueError(f"image_pretraining has no method '{method}'. There are: {', '.join(METHODS)}.")
     photos = Catalog(catalog, root)
+    policy = ImageViews(
+        photos.sizes,
+        size=views["size"],
+        scale=(views["min_crop"], 1.0),
+        photometry=PHOTOMETRIES[views["photometry"]],
+    )
     train(
-        partial(METHODS[method], predictor_hidden=predictor_hidden, tau=tau),
+        partial(METHODS[method], **objective),
         photos,
-        ImageViews(photos.sizes, size=size, scale=(min_crop, 1.0)),
+        policy,
         out=out,
         report=report,
-        settings={
-            "method": method,
-            "predictor_hidden": predictor_hidden,
-            "tau": tau,
-            "size": size,
-            "min_crop": min_crop,
-        },
-        encoder={"backbone": backbone, "projector_hidden": projector_hidden, "projector_out": projector_out},
+        settings={"method": method, **views, **objective},
+        encoder=encoder,
         init=None,
-        epochs=epochs,
-        warmup=warmup,
-        batch_size=batch_size,
-        base_lr=base_lr,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        precision=precision,
-        log_every=log_every,
-        checkpoint_minutes=checkpoint_minutes,
-        scaled_decode=scaled_decode,
-        seed=seed,
-        device=device,
-        workers=workers,
+        training=Training(**training, seed=seed, device=device, workers=workers),
+        copies=copies,
+        probe=probe,
     )

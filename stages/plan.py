@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.config import STAGES, Config, Dataset
+from stages.config import STAGES, Config, Dataset, ImagePretraining, ObjectPretraining, Training
+from stages.config_section import runtime_fields
+from stages.recipes import Optimization, Projector
 from stages.store.key import Key
 
 # Raised by hand when a step's code starts to make something else from the same settings and inputs.
@@ -19,13 +21,14 @@ VERSIONS = {
     "demo_photos": 1,
     "scenes": 1,
     "catalog": 1,
-    "image_pretraining": 1,
+    "copies": 1,
+    "image_pretraining": 2,
     "retrieval": 1,
     "regions": 1,
     "roi_features": 1,
     "correspondence": 1,
-    "object_pretraining": 1,
-    "evaluation": 1,
+    "object_pretraining": 2,
+    "evaluation": 2,
 }
 
 # Which of the five stages a step belongs to; the others prepare data.
@@ -43,6 +46,7 @@ TARGETS = {
     "demo_photos": "stages.data.demo_photos",
     "scenes": "stages.data.scenes",
     "catalog": "stages.data.indexing",
+    "copies": "stages.data.copies",
     "image_pretraining": "stages.image_pretraining",
     "retrieval": "stages.retrieval",
     "regions": "stages.correspondence.regions",
@@ -65,7 +69,10 @@ class Inside:
 
 @dataclass(frozen=True)
 class Node:
-    """One step of a plan. `arguments` go to its `run`; `Inside` values become paths once their artifact exists."""
+    """One step of a plan. `arguments` go to its `run`; `Inside` values become paths once their artifact exists.
+
+    `inputs` decide its version; nodes in `after` have to be there too, but change nothing that it makes.
+    """
 
     name: str
     step: str
@@ -73,6 +80,7 @@ class Node:
     inputs: tuple[str, ...]
     arguments: Mapping[str, Any]
     seed: int | None = None
+    after: tuple[str, ...] = ()
     stage: str | None = field(init=False)
     target: str = field(init=False)
 
@@ -112,7 +120,7 @@ class Plan:
         wanted = {node.name for node in self.select(name)}
         for node in reversed(list(self.nodes.values())):
             if node.name in wanted:
-                wanted |= set(node.inputs)
+                wanted |= {*node.inputs, *node.after}
         return [node for node in self.nodes.values() if node.name in wanted]
 
 
@@ -129,24 +137,24 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
     run, workers, device = config.run, config.run.workers, config.run.device
 
     def add(name: str, step: str, settings: Mapping[str, Any], inputs: tuple[str, ...], **arguments: Any) -> str:
-        seed = settings.get("seed")
-        nodes.append(Node(name, step, settings, inputs, arguments, seed))
+        if all(node.name != name for node in nodes):  # what two steps need is one node
+            nodes.append(Node(name, step, settings, inputs, arguments, settings.get("seed")))
         return name
 
     def photos() -> str:
-        if all(node.name != "demo_photos" for node in nodes):
-            settings = {"max_side": config.generated.photo_side, "interiors": config.generated.interiors}
-            add("demo_photos", "demo_photos", settings, (), **settings)
-        return "demo_photos"
+        settings = {"max_side": config.generated.photo_side, "interiors": config.generated.interiors}
+        return add("demo_photos", "demo_photos", settings, (), **settings)
 
     def scenes() -> str:
-        if all(node.name != "scenes" for node in nodes):
-            made = config.generated
-            settings = {"train_images": made.train_images, "test_images": made.test_images,
-                        "side": made.scene_side, "seed": made.seed}  # fmt: skip
-            folder = Inside(photos(), "photos")
-            add("scenes", "scenes", settings, (folder.node,), photos=folder, workers=workers, **settings)
-        return "scenes"
+        made = config.generated
+        settings = {"train_images": made.train_images, "test_images": made.test_images,
+                    "side": made.scene_side, "seed": made.seed}  # fmt: skip
+        folder = Inside(photos(), "photos")
+        return add("scenes", "scenes", settings, (folder.node,), photos=folder, workers=workers, **settings)
+
+    def copies() -> str:
+        settings = {"side": config.copies.side, "quality": config.copies.quality}
+        return add("copies", "copies", settings, ("catalog",), **shown, **settings, workers=workers)
 
     def catalog(name: str, dataset: Dataset) -> tuple[Inside, Inside | Path]:
         """The catalog of `dataset` and the folder that its paths start from."""
@@ -176,15 +184,37 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
     shown = {"catalog": images, "root": root}
     resources = {"device": device, "workers": workers}
 
-    def training(step: str, section: Any, inputs: Mapping[str, Inside], **extra: Any) -> Inside:
-        settings = section.result_fields() | extra | {"seed": run.seed, "scaled_decode": config.dataset.scaled_decode}
+    def training(
+        step: str, section: ImagePretraining | ObjectPretraining, inputs: Mapping[str, Inside], **extra: Any
+    ) -> Inside:
+        recipe = section.recipe
+        views = recipe.part(recipe.AUGMENTATION) | extra
+        loop = recipe.part(Optimization) | {"interpolation": views.pop("interpolation")}
+        loop |= {"scaled_decode": config.dataset.scaled_decode}
+        loop |= section.model_dump(mode="json", include=set(Training.model_fields) - {"probe"})
+        encoder = {"backbone": config.image_pretraining.backbone} | recipe.part(Projector)
+        settings = {"method": section.method, **encoder, **views, **recipe.objective(), "seed": run.seed, **loop}
+        for name in runtime_fields(Training) - {"probe"}:
+            del settings[name]
+
+        inputs = dict(inputs)
+        if config.copies.side is not None:
+            inputs["copies"] = Inside(copies())
+        arguments: dict[str, Any] = {"method": section.method, "encoder": encoder, "views": views, "training": loop,
+                                     "objective": recipe.objective(), "seed": run.seed}  # fmt: skip
+        after: tuple[str, ...] = ()
+        if section.probe is not None:
+            labelled, labelled_root = catalog("catalog_probe", section.probe.data)
+            after = (labelled.node,)
+            arguments["probe"] = section.probe.model_dump(mode="json", exclude={"data"}) | {
+                "catalog": labelled, "root": labelled_root
+            }  # fmt: skip
         used = tuple(place.node for place in inputs.values())
-        arguments = section.all_fields() | extra | inputs | resources
-        arguments |= {"seed": run.seed, "scaled_decode": config.dataset.scaled_decode}
-        add(step, step, settings, ("catalog", *used), **shown, **arguments)
+        arguments |= shown | inputs | resources
+        nodes.append(Node(step, step, settings, ("catalog", *used), arguments, run.seed, after))
         return Inside(step)
 
-    first = training("image_pretraining", config.image_pretraining, {})
+    first = training("image_pretraining", config.image_pretraining, {}, size=config.image_pretraining.size)
 
     settings = config.retrieval.result_fields()
     add("retrieval", "retrieval", settings, ("catalog", first.node),
@@ -200,11 +230,10 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
     mined = {name: Inside(name) for name in ("retrieval", "regions", "roi_features")}
     add("correspondence", "correspondence", settings, ("catalog", *mined), **shown, **mined, **settings)
 
-    backbone = {"backbone": config.image_pretraining.backbone}
     found = {"regions": Inside("regions"), "correspondence": Inside("correspondence")}
     if config.object_pretraining.init == "image_pretraining":
-        found["encoder"] = first
-    second = training("object_pretraining", config.object_pretraining, found, **backbone)
+        found["init"] = first
+    second = training("object_pretraining", config.object_pretraining, found)
 
     if until is not None and any(until in (node.name, node.step, node.stage) for node in nodes):
         return Plan(nodes)

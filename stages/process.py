@@ -31,6 +31,26 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def launched() -> bool:
+    """Whether `torch.distributed.run` started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def rank() -> int:
+    """Number of this process among those that `torch.distributed.run` has started, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """Number of this process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world_size() -> int:
+    """Number of processes that were started together on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def die_with_parent(signal: int = signals.SIGTERM, expected_parent: int | None = None) -> None:
     """From now on this process gets `signal` when its parent ends, however that happens (SIGKILL included).
 

@@ -27,13 +27,44 @@ def test_the_papers_settings_are_the_defaults(minimal: str) -> None:
     config = load_config(minimal)
     first, second = config.image_pretraining, config.object_pretraining
     assert (first.backbone, first.size, first.epochs, first.batch_size) == ("resnet50", 224, "800 epochs", 512)
-    assert (first.base_lr, first.momentum, first.weight_decay, first.tau) == (0.2, 0.9, 1e-4, 0.99)
-    assert (second.global_size, second.patch_size, second.init) == (224, 96, "scratch")
+    byol, orl = first.byol, second.orl
+    assert (byol.optimizer, byol.base_lr, byol.momentum, byol.weight_decay, byol.tau) == ("sgd", 0.2, 0.9, 1e-4, 0.99)
+    assert (orl.global_size, orl.patch_size, second.init) == (224, 96, "scratch")
     assert (config.retrieval.neighbors, config.correspondence.fraction) == (10, 0.1)
     costs = config.evaluation.costs
     assert (len(set(costs)), max(costs), min(costs)) == (19, 100.0, 0.5**19)
     regions = config.regions
     assert (regions.min_side, regions.max_aspect, regions.max_iou, regions.max_boxes) == (96, 3.0, 0.5, 100)
+
+
+def test_each_method_has_its_own_papers_settings() -> None:
+    simclr, moco, densecl = (ImagePretraining(method=method).recipe for method in ("simclr", "moco", "densecl"))
+    assert (simclr.optimizer, simclr.base_lr, simclr.weight_decay, simclr.warmup) == ("lars", 0.3, 1e-6, "10 epochs")
+    assert (moco.optimizer, moco.base_lr, moco.weight_decay, moco.min_crop) == ("sgd", 0.03, 1e-4, 0.2)
+    assert moco.objective() == {
+        "temperature": 0.2, "queue_size": 65536, "key_momentum": 0.999, "batch_norm_groups": 8
+    }  # fmt: skip
+    assert (densecl.base_lr, densecl.objective()["dense_weight"]) == (0.3, 0.5)
+    assert {recipe.projector_norm for recipe in (simclr, moco, densecl)} == {"all", "none"}
+
+
+@pytest.mark.parametrize(
+    ("epochs", "base_lr", "weight_decay", "tau"),
+    [(100, 0.45, 1e-6, 0.99), (300, 0.3, 1e-6, 0.99), (1000, 0.2, 1.5e-6, 0.996)],
+)
+def test_byols_presets(minimal: str, epochs: int, base_lr: float, weight_decay: float, tau: float) -> None:
+    preset = f"image_pretraining.byol.preset=imagenet_{epochs}"
+    byol = load_config(minimal, [preset]).image_pretraining.byol
+    assert (byol.optimizer, byol.base_lr, byol.weight_decay, byol.tau) == ("lars", base_lr, weight_decay, tau)
+    assert (byol.schedule, byol.warmup, byol.interpolation) == ("cosine_after_warmup", "10 epochs", "bicubic")
+    assert load_config(minimal, [preset, "image_pretraining.byol.tau=0.5"]).image_pretraining.byol.tau == 0.5
+
+
+def test_a_start_from_stage_1_needs_the_same_projector(minimal: str) -> None:
+    start = "object_pretraining.init=image_pretraining"
+    assert load_config(minimal, [start])
+    with pytest.raises(ConfigError, match=r"needs the same projector_hidden in both stages, not 2048 and 4096"):
+        load_config(minimal, [start, "image_pretraining.method=simclr"])
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -91,6 +122,9 @@ def test_overrides_are_yaml_values(minimal: str) -> None:
         ("evaluation.train.formt=voc", "Did you mean format?"),
         ("evaluation.train={format: voc, root: x, split: trainval}", "give both labelled data sets or neither"),
         ("dataset={format: coco, root: x}", "format 'coco' needs `annotations`"),
+        ("image_pretraining.tau=0.9", "image_pretraining.tau: there is no such field. It belongs to byol: image"),
+        ("image_pretraining.moco.tau=0.9", "image_pretraining.moco.tau: there is no such field."),
+        ("image_pretraining.byol.preset=imagenet_200", "Input should be 'coco', 'imagenet_100'"),
         ("neighbors=3", "section.field=value"),
         ("retrieval.neighbors", "section.field=value"),
     ],
@@ -126,7 +160,7 @@ def test_every_field_is_read_somewhere() -> None:
         path.read_text()
         for folder in ("stages", "flows")
         for path in (sources / folder).rglob("*.py")
-        if path.name not in ("config.py", "tiny.py")
+        if path.name not in ("config.py", "recipes.py", "tiny.py")
     )
 
     def names(section: type[BaseModel]) -> list[str]:
@@ -136,4 +170,6 @@ def test_every_field_is_read_somewhere() -> None:
             found += names(kind) if isinstance(kind, type) and issubclass(kind, BaseModel) else [name]
         return found
 
-    assert [name for name in names(Config) if name not in text] == []
+    # Read where they stand, in stages/recipes.py.
+    own = {"preset", "weight_image", "weight_intra", "weight_inter"}
+    assert [name for name in names(Config) if name not in text and name not in own] == []

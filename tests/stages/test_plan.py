@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
+from stages import image_pretraining, object_pretraining
 from stages.config import Config, Dataset
+from stages.learning.encoder import Encoder
+from stages.learning.settings import Training
 from stages.plan import TARGETS, VERSIONS, Plan, PlanError, make_plan
 
 FOLDER = {"dataset": {"format": "folder", "root": "photos"}}
@@ -34,10 +38,11 @@ AFTER_STAGE_1 = {"image_pretraining", "retrieval", "roi_features", "corresponden
     ("section", "field", "value", "expected"),
     [
         ("retrieval", "neighbors", 3, {"retrieval", "correspondence", "object_pretraining", "evaluation"}),
-        ("image_pretraining", "tau", 0.9, AFTER_STAGE_1),
+        ("image_pretraining", "byol", {"tau": 0.9}, AFTER_STAGE_1),
+        ("image_pretraining", "method", "simclr", AFTER_STAGE_1),
         ("regions", "min_side", 50, {"regions", "roi_features", "correspondence", "object_pretraining", "evaluation"}),
         ("correspondence", "fraction", 0.2, {"correspondence", "object_pretraining", "evaluation"}),
-        ("object_pretraining", "weight_intra", 0.0, {"object_pretraining", "evaluation"}),
+        ("object_pretraining", "orl", {"weight_intra": 0.0}, {"object_pretraining", "evaluation"}),
         ("evaluation", "crop", 96, {"evaluation"}),
         ("run", "seed", 1, AFTER_STAGE_1 | {"regions"}),
     ],
@@ -51,7 +56,10 @@ def test_one_field_changes_the_steps_that_depend_on_it(section: str, field: str,
     [
         ("run", "device", "cpu"),
         ("run", "workers", 7),
-        ("image_pretraining", "checkpoint_minutes", 1.0),
+        ("run", "processes", 4),
+        ("image_pretraining", "checkpoint_minutes", 7.0),
+        ("image_pretraining", "compile", True),
+        ("image_pretraining", "moco", {"temperature": 0.5}),  # the method is byol
         ("retrieval", "batch_size", 3),
         ("dataset", "root", "elsewhere"),
         ("dataset", "max_rejected", 0.5),
@@ -70,6 +78,35 @@ def test_the_encoder_is_an_input_only_where_it_is_used() -> None:
     assert "image_pretraining" not in plan().nodes["object_pretraining"].inputs
     warm = plan(object_pretraining={"init": "image_pretraining"})
     assert "image_pretraining" in warm.nodes["object_pretraining"].inputs
+
+
+@pytest.mark.parametrize("method", image_pretraining.METHODS)
+def test_the_arguments_of_a_training_fit_what_takes_them(method: str) -> None:
+    made = plan(image_pretraining={"method": method})
+    for step, stage in (("image_pretraining", image_pretraining), ("object_pretraining", object_pretraining)):
+        given = made.nodes[step].arguments
+        assert inspect.signature(stage.run).bind(out=None, report=None, **given)
+        assert inspect.signature(Encoder).bind(**given["encoder"])
+        assert inspect.signature(stage.METHODS[given["method"]]).bind(None, **given["objective"])
+        place = {name: given[name] for name in ("seed", "device", "workers")}
+        assert Training(**given["training"], **place).batch_size == 512
+
+
+def test_small_copies_are_made_once_for_both_trainings() -> None:
+    made = plan(copies={"side": 256})
+    assert made.nodes["copies"].arguments["side"] == 256
+    assert {name for name, node in made.nodes.items() if "copies" in node.inputs} == {
+        "image_pretraining", "object_pretraining"
+    }  # fmt: skip
+    assert "copies" not in plan().nodes
+
+
+def test_a_probe_is_there_before_the_training_and_changes_no_version() -> None:
+    scenes = {"format": "scenes", "split": "test"}
+    probed = plan(image_pretraining={"probe": {"data": scenes}})
+    assert {"catalog_probe", "scenes"} <= {node.name for node in probed.until("image_pretraining")}
+    assert versions(plan()).items() <= versions(probed).items()
+    assert probed.nodes["image_pretraining"].arguments["probe"]["catalog"].node == "catalog_probe"
 
 
 def test_until_takes_what_is_needed_and_no_more() -> None:

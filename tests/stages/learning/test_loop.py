@@ -6,11 +6,13 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,14 +21,16 @@ from stages.data import loading
 from stages.data.catalog import Catalog
 from stages.data.policies import ImageViews
 from stages.learning import loop
-from stages.learning.checkpoints import CHECKPOINT_FILE, Checkpoint
+from stages.learning.checkpoints import CHECKPOINT_FILE, Checkpoint, kept_file
 from stages.learning.encoder import ENCODER_FILE, Encoder, load_encoder, random_encoder, save_encoder
 from stages.learning.loop import train
+from stages.learning.method import Output
 from stages.learning.metrics import healthy_std
+from stages.learning.schedules import target_tau
+from stages.learning.settings import Training
 from stages.methods.byol import BYOL
 from stages.report import Report
-
-ENCODER = {"backbone": "test_resnet", "projector_hidden": 16, "projector_out": 8}
+from tests.stages.learning.settings import ENCODER, LOOP, PLACE
 
 
 class Byol(BYOL):
@@ -38,10 +42,10 @@ class Byol(BYOL):
         super().__init__(encoder, predictor_hidden=16, tau=0.9)
         self.step = 0
 
-    def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Any) -> Output:
         self.step += 1
-        loss, logs = super().forward(batch)
-        return self.poison(loss, self.step), logs
+        output = super().forward(batch)
+        return output._replace(loss=self.poison(output.loss, self.step))
 
 
 class At(Report):
@@ -56,16 +60,25 @@ class At(Report):
             self.action()
 
 
-def run(catalog: Catalog, out: Path, method: Any = Byol, report: Report | None = None, **changes: Any) -> Report:
+def run(
+    catalog: Catalog,
+    out: Path,
+    method: Any = Byol,
+    report: Report | None = None,
+    *,
+    init: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    copies: Path | None = None,
+    probe: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Report:
     report = report or Report()
     out.mkdir(exist_ok=True)
-    arguments: dict[str, Any] = {
-        "settings": {"method": "byol"}, "encoder": ENCODER, "init": None, "epochs": "6 steps", "warmup": "2 steps",
-        "batch_size": 4, "base_lr": 3.2, "momentum": 0.9, "weight_decay": 1e-4, "precision": "fp32", "log_every": 1,
-        "checkpoint_minutes": 1000.0, "scaled_decode": False, "seed": 0, "device": "cpu", "workers": 0,
-    }  # fmt: skip
-    policy = ImageViews(catalog.sizes, size=32)
-    train(method, catalog, policy, out=out, report=report, **(arguments | changes))
+    train(
+        method, catalog, ImageViews(catalog.sizes, size=32), out=out, report=report, encoder=ENCODER, init=init,
+        settings=settings or {"method": "byol"}, training=Training(**(LOOP | PLACE | changes)), copies=copies,
+        probe=probe,
+    )  # fmt: skip
     return report
 
 
@@ -73,9 +86,12 @@ def records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+CLOCK = ("images_per_second", "step_seconds", "data_seconds", "data_share", "memory_mb")
+
+
 def curve(out: Path) -> list[dict[str, Any]]:
     """The records without what depends on the clock."""
-    return [{k: v for k, v in r.items() if k not in ("images_per_second", "data_share")} for r in records(out)]
+    return [{k: v for k, v in record.items() if k not in CLOCK} for record in records(out)]
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
@@ -98,9 +114,10 @@ def test_writes_all_its_files_and_figures(whole: tuple[Path, Report]):
     assert list((out / "tensorboard").iterdir())
     assert load_encoder(out).settings == ENCODER
     assert [record["step"] for record in records(out)] == [1, 2, 3, 4, 5, 6]
-    expected = {"step", "epoch", "images", "loss", "std", "lr", "tau", "gradient_norm", "update_norm",
-                "images_per_second", "data_share"}  # fmt: skip
-    assert all(set(record) == expected for record in records(out))
+    expected = {"step", "epoch", "images", "loss", "lr", "tau", "gradient_norm", "update_norm", "std",
+                "effective_rank", "covariance_rank", "positive_similarity", "negative_similarity", "collapsed",
+                "images_per_second", "step_seconds", "data_seconds", "data_share", "memory_mb"}  # fmt: skip
+    assert {name for record in records(out) for name in record} == expected
     assert records(out)[2]["images"] == 12
     assert records(out)[2]["epoch"] == 12 / 8
     assert report.metrics["loss"] == records(out)[-1]["loss"]
@@ -321,9 +338,155 @@ def test_bf16_learns_about_the_same(whole: tuple[Path, Report], photo_catalog: C
 
 
 def test_a_batch_of_one_is_refused(photo_catalog: Catalog, tmp_path: Path):
-    with pytest.raises(ValueError, match="batch_size 1: batch norm needs at least 2"):
+    with pytest.raises(ValueError, match=r"batch_size 1 .*batch norm needs at least 2"):
         run(photo_catalog, tmp_path, batch_size=1)
 
 
 def test_a_training_has_at_least_one_step(photo_catalog: Catalog, tmp_path: Path):
     assert run(photo_catalog, tmp_path, epochs="0.1 epochs").metrics["steps"] == 1
+
+
+def test_fp16_scales_the_loss_and_resumes_exactly(photo_catalog: Catalog, tmp_path: Path):
+    run(photo_catalog, tmp_path / "whole", precision="fp16")
+    stop = At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        run(photo_catalog, tmp_path / "parts", precision="fp16", report=stop)
+    run(photo_catalog, tmp_path / "parts", precision="fp16")
+    assert all(record["scale"] > 0 for record in records(tmp_path / "whole"))
+    assert curve(tmp_path / "whole") == curve(tmp_path / "parts")
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_gradients_that_overflow_at_every_scale_stop_fp16(
+    photo_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Steep(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            return gradient * math.inf
+
+    class Poisoned(Byol):
+        poison = staticmethod(lambda loss, step: Steep.apply(loss))
+
+    with pytest.raises(FloatingPointError, match=r"not finite in so many steps.*fallen to 0.5.*'bf16'"):
+        run(photo_catalog, tmp_path, Poisoned, precision="fp16", epochs="30 steps")
+
+
+def test_clipped_gradients_move_the_weights_less(whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path):
+    free = records(whole[0])[0]
+    run(photo_catalog, tmp_path, clip_norm=free["gradient_norm"] / 10, epochs="6 steps", weight_decay=0.0)
+    clipped = records(tmp_path)[0]
+    assert clipped["gradient_norm"] == pytest.approx(free["gradient_norm"]), "the log shows the norm before"
+    assert clipped["update_norm"] == pytest.approx(free["update_norm"] / 10, rel=0.1)
+
+
+def test_parts_of_a_batch_make_one_step(photo_catalog: Catalog, tmp_path: Path):
+    run(photo_catalog, tmp_path, batch_size=8, accumulate=2, epochs="4 steps")
+    assert [record["images"] for record in records(tmp_path)] == [8, 16, 24, 32]
+    assert [record["tau"] for record in records(tmp_path)] == pytest.approx([target_tau(k / 4, 0.9) for k in range(4)])
+
+
+def test_a_stop_amid_parts_resumes_exactly(photo_catalog: Catalog, tmp_path: Path):
+    parts = {"batch_size": 8, "accumulate": 2}
+    run(photo_catalog, tmp_path / "whole", **parts)
+    with pytest.raises(SystemExit):
+        run(photo_catalog, tmp_path / "parts", report=At(2, lambda: os.kill(os.getpid(), signal.SIGTERM)), **parts)
+    run(photo_catalog, tmp_path / "parts", **parts)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_encoders_are_kept_and_training_can_go_back_to_one(
+    whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path
+):
+    run(photo_catalog, tmp_path, keep_every="8 images")
+    kept = sorted(folder.name for folder in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-000000002", "step-000000004", "step-000000006"]
+    assert_same_weights(tmp_path, tmp_path / "checkpoints" / "step-000000006")
+    assert load_encoder(tmp_path / "checkpoints" / "step-000000002").settings == ENCODER
+
+    os.replace(tmp_path / kept_file(2), tmp_path / CHECKPOINT_FILE)
+    run(photo_catalog, tmp_path, report=At(2, lambda: pytest.fail("went back further")), keep_every="8 images")
+    assert_same_weights(whole[0], tmp_path)
+
+
+def test_a_full_disk_stops_no_training(
+    whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "scratch").mkdir(parents=True)
+    (tmp_path / "scratch" / "checkpoint.tmp").mkdir()  # where the draft goes: every attempt to write it fails
+    with caplog.at_level(logging.WARNING, "stages"):
+        run(photo_catalog, tmp_path, checkpoint_minutes=1e-9)
+    assert "no checkpoint of step 1 could be written" in caplog.text
+    assert "no checkpoint of step 6 could be written" in caplog.text
+    assert_same_weights(whole[0], tmp_path)
+
+
+def broken_copy(catalog: Catalog, tmp_path: Path, broken: int) -> Catalog:
+    """The same catalog over photos of which `broken` have become unreadable since."""
+    root = tmp_path / "photos"
+    shutil.copytree(catalog.root, root)
+    for image in range(broken):
+        (root / catalog.images["path"].iloc[image]).write_bytes(b"no longer a photo")
+    return Catalog(catalog.directory, root)
+
+
+def test_photos_that_have_become_unreadable_are_replaced_and_counted(photo_catalog: Catalog, tmp_path: Path):
+    photos = broken_copy(photo_catalog, tmp_path, 1)
+    report = run(photos, tmp_path / "out")
+    assert report.metrics["unreadable"] == 1
+    assert records(tmp_path / "out")[-1]["unreadable"] == 1
+    assert records(tmp_path / "out")[-1]["images"] == 24, "batches stay full"
+
+
+def test_too_many_unreadable_photos_stop_the_training(photo_catalog: Catalog, tmp_path: Path):
+    photos = broken_copy(photo_catalog, tmp_path, 2)
+    with pytest.raises(RuntimeError, match=r"2 of 8 photos.*no longer can: more than max_unreadable 20.00%"):
+        run(photos, tmp_path / "out", max_unreadable=0.2)
+
+
+@pytest.mark.parametrize("renderer", ["cpu", "device"])
+def test_both_renderers_train_about_the_same(
+    renderer: str, whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path
+):
+    run(photo_catalog, tmp_path, renderer=renderer, workers=1)
+    first, second = records(whole[0])[0], records(tmp_path)[0]
+    assert second["loss"] == pytest.approx(first["loss"], rel=0.02)
+    assert (renderer == "cpu") == (second["loss"] == first["loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_training_is_about_the_same(whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path):
+    run(photo_catalog, tmp_path, compile=True)
+    losses = [[record["loss"] for record in records(out)] for out in (whole[0], tmp_path)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+
+
+@pytest.fixture
+def labelled_catalog(photo_catalog: Catalog, tmp_path: Path) -> Catalog:
+    """The same photos, two objects in each, of two classes."""
+    directory = tmp_path / "labelled"
+    shutil.copytree(photo_catalog.directory, directory)
+    rows = [(image, image % 2, x, 10, x + 60, 70, False, False) for image in range(len(photo_catalog)) for x in (5, 80)]
+    columns = ["image", "category", "x0", "y0", "x1", "y1", "difficult", "crowd"]
+    pd.DataFrame(rows, columns=columns).to_parquet(directory / "labels.parquet")
+    (directory / "categories.json").write_text('["even", "odd"]')
+    return Catalog(directory, photo_catalog.root)
+
+
+def test_a_probe_looks_now_and_then_and_changes_nothing(
+    whole: tuple[Path, Report], photo_catalog: Catalog, labelled_catalog: Catalog, tmp_path: Path
+):
+    looking = {"catalog": labelled_catalog.directory, "root": labelled_catalog.root, "every": "4 steps", "size": 32,
+               "max_objects": 50, "neighbors": 5}  # fmt: skip
+    out = tmp_path / "out"
+    run(photo_catalog, out, probe=looking, log_every=5)
+    assert [record["step"] for record in records(out)] == [1, 4, 5, 6]
+    looked = [record for record in records(out) if "probe_top1" in record]
+    assert [record["step"] for record in looked] == [4]
+    assert 0 <= looked[0]["probe_top1"] <= 1
+    assert_same_weights(whole[0], out)
