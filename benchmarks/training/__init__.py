@@ -1,0 +1,1 @@
+"""How fast training is: making views, a step of a method, both together."""
