@@ -8,6 +8,7 @@ is used; `ours_float` is ours with that conversion.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -141,11 +142,13 @@ def _normalised(views: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    gc.freeze()  # as our data workers do; it helps all sides
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
         yield
     finally:
+        gc.unfreeze()
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])

@@ -7,7 +7,7 @@ wherever they end, so they are always full, and the place in it is `step * batch
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as F
 
-from stages.data.batches import Batch, Draws, Maker, Packs
+from stages.data.batches import Batch, Draws, Maker, Packs, Plan
 from stages.data.catalog import Catalog
 from stages.data.copies import Copies
 from stages.data.photos import Photos
@@ -25,7 +25,7 @@ from stages.data.policies import Policy
 from stages.data.prefetch import Prefetching
 from stages.data.render import Interpolation
 from stages.data.unreadable import Unreadable, UnreadablePhoto
-from stages.data.views import View, view_rng
+from stages.data.views import view_rng
 from stages.data.workers import make_loader
 
 Renderer = Literal["cpu", "device"]
@@ -149,7 +149,7 @@ class EpochStream:
             yield batch
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        # A spawn key of one number: views use two and replacements three, so that they never share a stream.
+        # A spawn key of one number: replacements use two, so that they never share a stream.
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,))).permutation(self._images)
 
 
@@ -160,13 +160,18 @@ class _Batches(Dataset):
         self._photos, self._policy, self._seed, self._maker = photos, policy, seed, maker
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
+        # All plans first, then all pictures: either kind of work is faster in one go.
+        plans = [self._policy.plan(view_rng(self._seed, epoch, image), image) for epoch, image in samples]
         unreadable: list[Unreadable] = []
-        made = [self._make(epoch, image, unreadable) for epoch, image in samples]
-        return self._maker.batch(made, unreadable)
+        self._maker.begin(len(samples))
+        for (epoch, image), plan in zip(samples, plans, strict=True):
+            self._add(chain([plan], self._stand_ins(epoch, image)), unreadable)
+        return self._maker.end(unreadable)
 
-    def _make(self, epoch: int, image: int, unreadable: list[Unreadable]) -> Any:
+    def _add(self, plans: Iterator[Plan], unreadable: list[Unreadable]) -> None:
+        """Adds the first of `plans` whose photos can be read."""
         last: UnreadablePhoto | None = None
-        for plan in self._plans(epoch, image):
+        for plan in plans:
             try:
                 return self._maker.add(plan, self._photos.open)
             except UnreadablePhoto as error:
@@ -174,10 +179,9 @@ class _Batches(Dataset):
                 last = error
         raise RuntimeError(f"{1 + _REPLACEMENTS} photos in a row, drawn at random, are unreadable. The last: {last}")
 
-    def _plans(self, epoch: int, image: int) -> Iterator[dict[str, View]]:
-        """That of `image`, and then those of photos that may stand in for it."""
-        yield self._policy.plan(view_rng(self._seed, epoch, image), image)
-        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch, image, 0)))
+    def _stand_ins(self, epoch: int, image: int) -> Iterator[Plan]:
+        """Plans of other photos, drawn from (seed, epoch, image)."""
+        rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch, image)))
         others = max(1, len(self._photos) - 1)
         for _ in range(_REPLACEMENTS):
             yield self._policy.plan(rng, (image + 1 + int(rng.integers(others))) % len(self._photos))

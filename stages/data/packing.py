@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -10,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from stages.data.render import Photo, crop_window, largest_reduction
+from stages.data.render import BLUR_RADIUS, Photo, crop_window, largest_reduction
 from stages.data.views import View
 
 # Views that are drawn together: enough to keep a GPU busy, few enough to need no more than some 400 MB there.
 _ROWS = 128
 _BLENDS = 5  # the four colour operations, and gray
-_BLUR_RADIUS = 3  # in sigmas, as in stages.data.render
 
 
 class Window(NamedTuple):
@@ -50,7 +50,7 @@ class Buffer:
     """Photos, or what is shown of them, one after another in memory that processes share."""
 
     def __init__(self, capacity: int) -> None:
-        self._bytes, self._used = _empty(capacity), 0
+        self._bytes, self._used = empty_bytes(capacity), 0
 
     @property
     def pixels(self) -> Tensor:
@@ -80,19 +80,20 @@ class Buffer:
     def _append(self, piece: np.ndarray) -> int:
         start, self._used = self._used, self._used + piece.size
         if self._used > len(self._bytes):
-            larger = _empty(max(self._used, 3 * len(self._bytes) // 2))
+            larger = empty_bytes(max(self._used, 3 * len(self._bytes) // 2))
             larger[:start] = self._bytes[:start]
             self._bytes = larger
         self._bytes.numpy()[start : self._used].reshape(piece.shape)[:] = piece
         return start
 
 
-def _empty(size: int) -> Tensor:
-    """(size,) uint8, for a worker in shared memory: what it writes there needs no further copy to be handed over."""
+def empty_bytes(*shape: int) -> Tensor:
+    """uint8, for a worker in shared memory: what it writes there needs no further copy to be handed over."""
     if get_worker_info() is None:
-        return torch.empty(size, dtype=torch.uint8)
+        return torch.empty(shape, dtype=torch.uint8)
     # As PyTorch's own collation does it; there is no public way.
-    return torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def make_sheets(samples: Sequence[tuple[dict[str, View], dict[str, Window]]]) -> list[Sheet]:
@@ -152,7 +153,7 @@ def _blend_weights(operation: str, factor: float) -> tuple[float, float, float]:
 
 def _gaussian_kernels(sigmas: np.ndarray, size: int) -> np.ndarray:
     """(n,) in pixels -> (n, taps) float32: rows of sum 1, each zero beyond its own radius."""
-    radii = np.ceil(_BLUR_RADIUS * sigmas)
+    radii = np.ceil(BLUR_RADIUS * sigmas)
     radius = min(int(radii.max(initial=0)), size - 1)  # a border mirrors no more than there is
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-((offsets / sigmas[:, None]) ** 2) / 2) * (abs(offsets) <= radii[:, None])

@@ -44,13 +44,14 @@ class Photos:
             UnreadablePhoto: it is gone, broken or of another size than the catalog says.
         """
         width, height = self._catalog.sizes[image].tolist()
-        path = self._catalog.path(image)
         if self._copies is not None:
             try:
                 pixels = self._copies.pixels(image)
             except Exception as error:
+                path = self._catalog.path(image)
                 raise UnreadablePhoto(image, path, f"its copy in {self._copies.directory}: {error}") from error
             return Photo(pixels, scale_x=pixels.shape[1] / width, scale_y=pixels.shape[0] / height)
+        path = self._catalog.path(image)
         with reading(image, path):
             pixels = self._catalog.pixels(image, reduction)
         promised = -(-width // reduction), -(-height // reduction)

@@ -35,7 +35,7 @@ Interpolation = Literal["bilinear", "bicubic"]
 SOLARIZE_THRESHOLD = 128  # BYOL, appendix B: pixels from here on are inverted
 
 _NEVER = 256  # no level reaches it
-_BLUR_RADIUS = 3  # in sigmas
+BLUR_RADIUS = 3  # in sigmas
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +56,7 @@ def render(
     *,
     scaled_decode: bool = False,
     interpolation: Interpolation = "bilinear",
+    into: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Draws `views`; each is a contiguous (3, size, size) uint8 RGB tensor under the view's name.
 
@@ -66,12 +67,17 @@ def render(
             many pixels a side as the view has. Cheaper, and close to the exact pixels, but not equal to them.
         interpolation: how a crop becomes `size` x `size`, with antialiasing: "bilinear" as the official ORL code does,
             "bicubic" as BYOL does.
+        into: the tensors to draw the views into; None for new ones.
     """
     photos = {}
     for image in {view.image: None for view in views.values()}:
         reduction = largest_reduction(view for view in views.values() if view.image == image) if scaled_decode else 1
         photos[image] = open_pixels(image, reduction)
-    return {name: _draw(view, photos[view.image], interpolation) for name, view in views.items()}
+    if into is None:
+        into = {name: torch.empty((3, view.size, view.size), dtype=torch.uint8) for name, view in views.items()}
+    for name, view in views.items():
+        _draw(view, photos[view.image], interpolation, into[name])
+    return dict(into)
 
 
 def largest_reduction(views: Iterable[View]) -> int:
@@ -96,7 +102,7 @@ def _whole(low: float, high: float, length: int) -> tuple[int, int]:
     return first, max(first + 1, min(int(high + 0.5), length))
 
 
-def _draw(view: View, photo: Photo, interpolation: Interpolation) -> Tensor:
+def _draw(view: View, photo: Photo, interpolation: Interpolation, into: Tensor) -> None:
     from stages.data import pixels  # compiled when it is first needed, not by whoever imports this module
 
     picture = _crop(photo, view.box, view.size, interpolation)
@@ -111,9 +117,7 @@ def _draw(view: View, photo: Photo, interpolation: Interpolation) -> Tensor:
     pixels.adjust(picture, np.array(steps, np.float32).reshape(-1, 2), planes)
     if view.blur_sigma is not None:
         _blur(planes, view.blur_sigma)
-    drawn = np.empty((3, view.size, view.size), np.uint8)
-    pixels.store(planes, SOLARIZE_THRESHOLD if view.solarize else _NEVER, drawn)
-    return torch.from_numpy(drawn)
+    pixels.store(planes, SOLARIZE_THRESHOLD if view.solarize else _NEVER, into.numpy())
 
 
 def _crop(photo: Photo, box: Box, size: int, interpolation: Interpolation) -> np.ndarray:
@@ -127,6 +131,6 @@ def _crop(photo: Photo, box: Box, size: int, interpolation: Interpolation) -> np
 
 
 def _blur(planes: np.ndarray, sigma: float) -> None:
-    side = 2 * math.ceil(_BLUR_RADIUS * sigma) + 1
+    side = 2 * math.ceil(BLUR_RADIUS * sigma) + 1
     for plane in planes:
         cv2.GaussianBlur(plane, (side, side), sigma, dst=plane, borderType=cv2.BORDER_REFLECT_101)

@@ -7,6 +7,7 @@ pass. They end when training is done with them, or dies.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -64,6 +65,7 @@ def _start_worker(worker_id: int) -> None:
     The server lives as long as any worker does, so neither would notice that our process was killed.
     """
     init_worker(worker_id)
+    gc.freeze()  # what is there stays: walking through all of PyTorch again and again would cost a few percent
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

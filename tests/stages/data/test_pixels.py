@@ -111,18 +111,27 @@ def test_blur_is_gaussian(picture, sigma):
     assert np.abs(blurred - whole).mean() < 0.3
 
 
-def test_compiles_where_nothing_can_be_kept(tmp_path: Path):
-    """A file that does not exist has no folder for Numba's cache, like an installation that nobody may write to."""
-    program = f"""
-import sys, types
+# A file that does not exist has no folder for Numba's cache, like an installation that nobody may write to.
+READ_ONLY = f"""
+import types
+pixels = types.ModuleType("pixels")
+exec(compile(open({pixels.__file__!r}).read(), "/nowhere/pixels.py", "exec"), pixels.__dict__)
+"""
+FULL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+from stages.data import pixels
+"""
+HALVES = """
 import numpy as np
-source = open({pixels.__file__!r}).read()
-module = types.ModuleType("read_only")
-exec(compile(source, "/nowhere/read_only.py", "exec"), module.__dict__)
 planes = np.empty((3, 2, 2), np.float32)
-module.adjust(np.full((2, 2, 3), 100, np.uint8), np.array([[0, 0.5]], np.float32), planes)
+pixels.adjust(np.full((2, 2, 3), 100, np.uint8), np.array([[0, 0.5]], np.float32), planes)
 assert (planes == 50).all()
 """
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
-    assert not list(tmp_path.rglob("*.nbi"))
+
+
+@pytest.mark.parametrize("setting", [READ_ONLY, FULL_DISK], ids=["read-only", "full disk"])
+def test_compiles_where_nothing_can_be_kept(tmp_path: Path, setting: str):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)} if setting == FULL_DISK else dict(os.environ)
+    subprocess.run([sys.executable, "-c", setting + HALVES], check=True, env=environment, timeout=120)
+    assert not list(tmp_path.rglob("*.nbc"))
