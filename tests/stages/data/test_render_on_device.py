@@ -50,7 +50,10 @@ def rocket() -> Photo:
 
 def packed(plans: list[dict[str, View]], photos: list[Photo], interpolation: Interpolation = "bilinear") -> PackedBatch:
     maker = Packs(scaled_decode=False, interpolation=interpolation)
-    return maker.batch([maker.add(plan, lambda image, reduction: photos[image]) for plan in plans], [])
+    maker.begin(len(plans))
+    for plan in plans:
+        maker.add(plan, lambda image, reduction: photos[image])
+    return maker.end([])
 
 
 def draw(plans: list[dict[str, View]], photos: list[Photo], interpolation: Interpolation = "bilinear") -> Views:
