@@ -11,7 +11,8 @@ over an artifact folder that all of them see. `orl run coco` then finds the step
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from flows.prepare import located, prepare, store_root
@@ -36,6 +37,19 @@ class _TerminalHandler(logging.Handler):
         terminal.say(record.getMessage(), record.levelname)
 
 
+@contextmanager
+def _log_in_terminal() -> Iterator[None]:
+    ours, handler = logging.getLogger("stages"), _TerminalHandler()
+    former = ours.level
+    ours.setLevel(logging.INFO)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(former)
+
+
 def run_step_here(config: str, overrides: Sequence[str], tiny: bool, step: str) -> None:
     """Makes one step whose inputs are there; of several processes the first one plans, writes and publishes.
 
@@ -48,9 +62,7 @@ def run_step_here(config: str, overrides: Sequence[str], tiny: bool, step: str) 
         if rank() > 0:
             build(request, Report())
             return
-        logging.getLogger("stages").setLevel(logging.INFO)
-        logging.getLogger("stages").addHandler(_TerminalHandler())
-        with terminal:
+        with terminal, _log_in_terminal():
             terminal.start(step)
             build(request, _TerminalReport(step))
             terminal.end(step, "cached" if request["cached"] else "made", request["version"])

@@ -117,9 +117,13 @@ def scaled(box: Box, depth: int, scale: float, step: float) -> Box:
     return x0 + inset, y0 + inset, x1 - inset, y1 - inset
 
 
+# Steps of a badge's side from a box's corner; of places equally near, those to the right and below come first.
+_PLACES = (*range(8), *range(-1, -8, -1))
+
+
 def badge_corners(boxes: Sequence[Box], scale: float, size: tuple[int, int], badge: float) -> list[tuple[float, float]]:
     """Where the square badges of the boxes go, in a picture `scale` times the size of the photo: at the upper left
-    corner of each box, or as near to its right or below as there is room, none over another.
+    corner of each box, or as near to it as there is room, none over another.
 
     Args:
         size: width and height of the picture. badge: side of a badge.
@@ -129,9 +133,9 @@ def badge_corners(boxes: Sequence[Box], scale: float, size: tuple[int, int], bad
         left, top = min(x0 * scale, size[0] - badge), min(y0 * scale, size[1] - badge)
         free = [
             (x, y)
-            for x, y in ((left + column * badge, top + row * badge) for row in range(8) for column in range(8))
-            if x + badge <= size[0]
-            and y + badge <= size[1]
+            for x, y in ((left + column * badge, top + row * badge) for row in _PLACES for column in _PLACES)
+            if 0 <= x <= size[0] - badge
+            and 0 <= y <= size[1] - badge
             and all(max(abs(x - other), abs(y - below)) > badge - 1e-6 for other, below in placed)
         ]
         placed.append(min(free, key=lambda corner: abs(corner[0] - left) + abs(corner[1] - top), default=(left, top)))

@@ -95,7 +95,7 @@ def test_cancelling_leaves_no_process_behind(served: dict[str, str], artifacts: 
 
 
 def _training_process(artifacts: Path, seconds: float) -> int:
-    """The process id of a `stages.execute` that has trained some steps."""
+    """The process id of a `stages.launch` that has trained some steps."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if not any(log.stat().st_size for log in artifacts.glob("image_pretraining/*.partial/metrics.jsonl")):
@@ -104,7 +104,7 @@ def _training_process(artifacts: Path, seconds: float) -> int:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 command = (folder / "cmdline").read_text().split("\0")
-                if "stages.execute" in command and '"stages.image_pretraining"' in Path(command[-2]).read_text():
+                if "stages.launch" in command and '"stages.image_pretraining"' in Path(command[-2]).read_text():
                     return int(folder.name)
             except OSError:
                 continue
