@@ -48,6 +48,18 @@ class Byol(BYOL):
         return output._replace(loss=self.poison(output.loss, self.step))
 
 
+class Explode(torch.autograd.Function):
+    """Changes nothing on the way forward, and makes every gradient infinite on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * math.inf
+
+
 class At(Report):
     """Calls `action` once, when `step` steps are done."""
 
@@ -259,15 +271,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(value: float, photo_catalog: Ca
 
 
 def test_gradients_that_are_not_finite_stop_the_run_though_the_loss_is_fine(photo_catalog: Catalog, tmp_path: Path):
-    class Explode(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> Tensor:
-            return gradient * math.inf
-
     class Poisoned(Byol):
         poison = staticmethod(lambda loss, step: Explode.apply(loss) if step == 2 else loss)
 
@@ -360,17 +363,8 @@ def test_fp16_scales_the_loss_and_resumes_exactly(photo_catalog: Catalog, tmp_pa
 def test_gradients_that_overflow_at_every_scale_stop_fp16(
     photo_catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    class Steep(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> Tensor:
-            return gradient * math.inf
-
     class Poisoned(Byol):
-        poison = staticmethod(lambda loss, step: Steep.apply(loss))
+        poison = staticmethod(lambda loss, step: Explode.apply(loss))
 
     with pytest.raises(FloatingPointError, match=r"not finite in so many steps.*fallen to 0.5.*'bf16'"):
         run(photo_catalog, tmp_path, Poisoned, precision="fp16", epochs="30 steps")
