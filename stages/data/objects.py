@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.data.catalog import Catalog
-from stages.data.views import Box, View
+from stages.data.views import View, plain_view
 
 # Smaller objects are a few enlarged pixels, which no encoder can name.
 MIN_SIDE = 16
@@ -42,8 +42,3 @@ def object_views(objects: pd.DataFrame, size: int) -> list[list[View]]:
     for image, x0, y0, x1, y1 in zip(*columns, strict=True):
         views.setdefault(image, []).append(plain_view(image, (x0, y0, x1, y1), size))
     return list(views.values())
-
-
-def plain_view(image: int, box: Box, size: int) -> View:
-    """`box` of photo `image`, resized to `size` x `size` pixels and not changed otherwise."""
-    return View(image, box, size, flip=False, jitter=None, gray=False, blur_sigma=None, solarize=False)

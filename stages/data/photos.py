@@ -47,7 +47,7 @@ class Photos:
         if self._copies is not None:
             try:
                 pixels = self._copies.pixels(image)
-            except Exception as error:
+            except Exception as error:  # a damaged file may raise nearly anything inside the decoder
                 path = self._catalog.path(image)
                 raise UnreadablePhoto(image, path, f"its copy in {self._copies.directory}: {error}") from error
             return Photo(pixels, scale_x=pixels.shape[1] / width, scale_y=pixels.shape[0] / height)

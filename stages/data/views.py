@@ -145,6 +145,11 @@ def draw_view(rng: np.random.Generator, image: int, box: Box, size: int, photome
     )
 
 
+def plain_view(image: int, box: Box, size: int) -> View:
+    """`box` of photo `image`, resized to `size` x `size` pixels and not changed otherwise."""
+    return View(image, box, size, flip=False, jitter=None, gray=False, blur_sigma=None, solarize=False)
+
+
 def scene_crop(
     rng: np.random.Generator, width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Box:

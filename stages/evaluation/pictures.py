@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from stages.data.catalog import Catalog
-from stages.data.objects import plain_view
 from stages.data.render import Photo, render
-from stages.data.views import View
+from stages.data.views import View, plain_view
 from stages.process import ordered_map
 
 _PHOTOS_A_TASK = 8

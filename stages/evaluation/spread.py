@@ -1,7 +1,7 @@
 """How far embeddings spread out: figures that need no labels and show whether training has collapsed.
 
-Sources: the standard deviation against 1 / sqrt(D) is SimSiam's (Chen & He 2021, section 4.1); effective rank by the
-entropy of the singular values is Roy & Vetterli 2007, used for encoders as RankMe (Garrido et al. 2023, eq. 1).
+Sources: the standard deviation against 1 / sqrt(D) is SimSiam's (Chen & He 2021, section 4.1); of the effective rank
+see `stages.learning.metrics`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from stages.data.catalog import Catalog
 from stages.evaluation.embeddings import Embeddings, unit_rows
 from stages.evaluation.estimates import Estimate, Figure, Outcome
+from stages.learning.metrics import effective_rank
 
 # Below this, the mean cosine between two photos exceeds 1 - 0.05^2 = 0.9975: every photo has nearly the same embedding.
 COLLAPSED_STD = 0.05
@@ -72,13 +74,6 @@ def mean_cosine(embeddings: np.ndarray) -> float:
     return float(((rows.sum(axis=0) ** 2).sum() - (rows**2).sum()) / (n * (n - 1)))
 
 
-def effective_rank(embeddings: np.ndarray, epsilon: float = 1e-7) -> float:
-    """exp(-sum p_k log p_k), p_k = sigma_k / sum sigma + epsilon, of the rows as they are (not centred)."""
-    sigma = np.linalg.svd(embeddings.astype(np.float64), compute_uv=False)
-    p = sigma / max(sigma.sum(), 1e-300) + epsilon
-    return float(np.exp(-(p * np.log(p)).sum()))
-
-
 def evaluate(embeddings: Mapping[str, Embeddings], catalog: Catalog, *, resize: int, crop: int) -> Outcome:
     """Spread of features and projections of every encoder over photos of `catalog`; at least two rows."""
     values: dict[str, dict[str, Estimate]] = {figure: {} for figure in FIGURES}
@@ -86,7 +81,7 @@ def evaluate(embeddings: Mapping[str, Embeddings], catalog: Catalog, *, resize: 
     for name, embedded in embeddings.items():
         images = len(embedded.features)
         for suffix, rows in (("", embedded.features), ("_projector", embedded.projections)):
-            values[f"effective_rank{suffix}"][name] = Estimate(effective_rank(rows))
+            values[f"effective_rank{suffix}"][name] = Estimate(effective_rank(torch.from_numpy(rows)).item())
             values[f"std{suffix}"][name] = Estimate(relative_std(rows))
             values[f"mean_cosine{suffix}"][name] = Estimate(mean_cosine(rows))
         values["collapsed"][name] = Estimate(float(values["std"][name].value < COLLAPSED_STD))

@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         x = (images.float() - self.mean) / self.std
         try:
             return self._feature_map(x.contiguous(memory_format=self._layout()))
-        except Exception as error:
+        except Exception as error:  # what fails is raised again, in better words where the cause is the size
             self._explain(error, *images.shape[-2:])
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 
@@ -45,7 +46,7 @@ def split(module: nn.Module, groups: int) -> nn.Module:
     return module if groups == 1 else _replace(module, partial(Split, groups=groups))
 
 
-class _Variant(_BatchNorm):
+class _Variant(_BatchNorm, ABC):
     """Takes the place of a batch norm: its parameters, buffers and their names, and what timm lets follow on it.
 
     Subclasses say what happens in train mode: normalise, and update the running statistics.
@@ -72,8 +73,9 @@ class _Variant(_BatchNorm):
             y = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return self.act(self.drop(y))
 
+    @abstractmethod
     def normalize(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """x: (N, C, ...), in train mode. Also calls `track`."""
 
     def track(self, mean: Tensor, unbiased_variance: Tensor) -> None:
         """mean, unbiased_variance: (C,), without gradient."""

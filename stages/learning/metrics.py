@@ -47,7 +47,7 @@ def health(z_1: Tensor, z_2: Tensor) -> dict[str, Tensor]:
     centred = _singular_values(a - a.mean(dim=0)).square()
     figures = {
         "std": embedding_std(z_1),
-        "effective_rank": _entropy_rank(_singular_values(a)),
+        "effective_rank": effective_rank(a),
         "covariance_rank": _entropy_rank(centred),
         "positive_similarity": positive / rows,
         "negative_similarity": negative / (rows * (rows - 1)),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from stages.data import loading
 from stages.data.catalog import Catalog
+from stages.data.copies import run as make_copies
 from stages.data.policies import ImageViews
 from stages.learning import loop
 from stages.learning.checkpoints import CHECKPOINT_FILE, Checkpoint, kept_file
@@ -452,10 +453,30 @@ def test_both_renderers_train_about_the_same(
     assert (renderer == "cpu") == (second["loss"] == first["loss"])
 
 
+@pytest.mark.parametrize("change", [{"interpolation": "bicubic"}, {"scaled_decode": True}, {"copies": 64}])
+def test_how_views_are_drawn_changes_what_is_seen(
+    change: dict[str, Any], whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path
+):
+    if side := change.get("copies"):
+        change = {"copies": tmp_path / "copies"}
+        change["copies"].mkdir()
+        make_copies(
+            out=change["copies"], report=Report(), catalog=photo_catalog.directory, root=photo_catalog.root, side=side,
+            quality=90, workers=1,
+        )  # fmt: skip
+    run(photo_catalog, tmp_path / "out", epochs="1 step", **change)
+    first, second = records(whole[0])[0], records(tmp_path / "out")[0]
+    assert second["loss"] != first["loss"]
+    assert second["loss"] == pytest.approx(first["loss"], rel=0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_a_compiled_training_is_about_the_same(whole: tuple[Path, Report], photo_catalog: Catalog, tmp_path: Path):
+    counters = torch._dynamo.utils.counters["stats"]
+    before = counters["unique_graphs"]
     run(photo_catalog, tmp_path, compile=True)
+    assert counters["unique_graphs"] > before, "something was compiled"
     losses = [[record["loss"] for record in records(out)] for out in (whole[0], tmp_path)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
