@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.process import GRACE_SECONDS
 from stages.report import MESSAGE_PREFIX
-
-# How long a child may take to write its checkpoint after SIGTERM before it is killed.
-GRACE_SECONDS = 60.0
 
 _alive: set[subprocess.Popen[str]] = set()
 _lock = threading.Lock()

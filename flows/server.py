@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def temporary_server(log: Path) -> Iterator[str]:
     with log.open("w") as lines:
         server = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=lines, stderr=subprocess.STDOUT, env=environment,
-            preexec_fn=partial(die_with_parent, expected_parent=os.getpid()),
+            # Killed, as it may take long to stop by itself, and its database survives that.
+            preexec_fn=partial(die_with_parent, signal.SIGKILL, expected_parent=os.getpid()),
             process_group=0,  # Ctrl-C is for the run, which still reports to the server while it ends
         )  # fmt: skip
     try:

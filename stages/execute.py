@@ -17,7 +17,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from stages.process import Terminated, available_cores, die_with_parent, launched, local_world_size, rank
+from stages.process import (
+    GRACE_SECONDS,
+    Terminated,
+    available_cores,
+    die_with_parent,
+    launched,
+    local_world_size,
+    never_outlive_parent,
+    rank,
+)
 from stages.report import Report, ReportHandler, StreamReport
 from stages.store import Store
 from stages.store.key import Key
@@ -30,6 +39,7 @@ FAILED = 1
 
 def main() -> NoReturn:
     die_with_parent()
+    never_outlive_parent(GRACE_SECONDS)
     signal.signal(signal.SIGTERM, _terminate)
     signal.signal(signal.SIGINT, _terminate)
     report = StreamReport(sys.stdout)

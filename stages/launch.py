@@ -13,7 +13,7 @@ import torch
 
 from stages.execute import FAILED, RESUMABLE
 from stages.execute import main as execute
-from stages.process import die_with_parent
+from stages.process import GRACE_SECONDS, die_with_parent, never_outlive_parent
 
 
 def main() -> NoReturn:
@@ -22,6 +22,7 @@ def main() -> NoReturn:
         sys.argv = ["stages.execute", request]
         execute()
     die_with_parent()
+    never_outlive_parent(GRACE_SECONDS)
     sys.exit(_launch(processes, request))
 
 

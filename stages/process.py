@@ -21,6 +21,9 @@ Result = TypeVar("Result")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _SECONDS_BETWEEN_POLLS = 0.5
 
+# How long a step may take to write its checkpoint after SIGTERM before it is killed.
+GRACE_SECONDS = 60.0
+
 
 class Terminated(BaseException):
     """Raised in the main thread of a step on SIGTERM. Not an `Exception`: no handler of failures may swallow it."""
@@ -73,9 +76,16 @@ def die_with_parent(signal: int = signals.SIGTERM, expected_parent: int | None =
         os.kill(os.getpid(), signal)
 
 
-def _poll_parent(parent: int, signal: int) -> None:
+def never_outlive_parent(seconds: float) -> None:
+    """The last resort beside `die_with_parent`: `seconds` after its parent's end this process is killed, if it is still
+    there, whatever it waits for. A SIGTERM can get lost (Python drops what a handler raises within a destructor)."""
+    threading.Thread(target=_poll_parent, args=(os.getppid(), signals.SIGKILL, seconds), daemon=True).start()
+
+
+def _poll_parent(parent: int, signal: int, grace: float = 0.0) -> None:
     while os.getppid() == parent:
         time.sleep(_SECONDS_BETWEEN_POLLS)
+    time.sleep(grace)
     os.kill(os.getpid(), signal)
 
 

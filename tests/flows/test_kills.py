@@ -72,6 +72,13 @@ def descendants(process: int) -> set[int]:
     return found
 
 
+def command_line(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return "(ended)"
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     artifacts = tmp_path_factory.mktemp("undisturbed") / "artifacts"
@@ -90,10 +97,11 @@ def test_ten_kills_at_random_moments_change_nothing(undisturbed: Path, tmp_path:
         run = start(artifacts)
         time.sleep(moments.uniform(7, 24))
         family = descendants(run.pid)
+        commands = {process: command_line(process) for process in family}
         run.send_signal(signal.SIGKILL)
         run.wait(10)
         for process in family:
-            assert gone_within(process, 75), f"process {process} outlived the run"
+            assert gone_within(process, 75), f"outlived the run: {process} {commands[process]}"
         for name, artifact in Store(artifacts).latest("demo-tiny").items():
             finished = artifact.manifest["end"]
             assert made.setdefault(name, finished) == finished, f"{name} was made twice"

@@ -111,6 +111,16 @@ if child == 0:
 time.sleep(60)
 """
 
+# SIGTERM is lost on this one.
+STUBBORN_CHILD = (
+    CHILD.replace("import os, time", "import os, signal, time")
+    .replace(
+        "    die_with_parent()",
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    die_with_parent()\n    never_outlive_parent(0.2)",
+    )
+    .replace("import die_with_parent", "import die_with_parent, never_outlive_parent")
+)
+
 
 def _alive(process: int) -> bool:
     """Whether it runs; one that has ended and waits to be collected does not."""
@@ -131,7 +141,7 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 
 @needs_proc
-@pytest.mark.parametrize(("script", "children"), [(PARENT, 2), (CHILD, 1)])
+@pytest.mark.parametrize(("script", "children"), [(PARENT, 2), (CHILD, 1), (STUBBORN_CHILD, 1)])
 def test_children_die_when_their_parent_is_killed(tmp_path: Path, script: str, children: int) -> None:
     (tmp_path / "script.py").write_text(script)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
