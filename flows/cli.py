@@ -116,7 +116,7 @@ def _explain(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     import yaml
 
-    from stages.config_files import load_config
+    from stages.config.files import load_config
 
     tree = load_config(options.config, options.overrides, tiny=options.tiny).model_dump(mode="json")
     print(yaml.safe_dump(tree, sort_keys=False), end="")

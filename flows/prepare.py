@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.config import Config, Dataset
-from stages.config_files import load_config
+from stages.config.files import load_config
+from stages.config.tree import Config, Dataset
 from stages.data.indexing import fingerprint
 from stages.plan import Inside, Plan, make_plan
 from stages.process import available_cores
@@ -49,4 +49,6 @@ def located(value: Any, plan: Plan, store: Store) -> Any:
         return store.root / key.step / key.version / value.path
     if isinstance(value, dict):
         return {name: located(item, plan, store) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [located(item, plan, store) for item in value]
     return value

@@ -28,6 +28,7 @@ from stages.process import (
     rank,
 )
 from stages.report import Report, ReportHandler, StreamReport
+from stages.shards import Engine, LocalEngine
 from stages.store import Store
 from stages.store.key import Key
 
@@ -60,14 +61,19 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def build(request: dict[str, Any], report: Report) -> None:
+def build(request: dict[str, Any], report: Report, engine: Engine | None = None) -> None:
     """Makes the artifact that `request` describes, unless another process has made it meanwhile.
 
     Of several processes that train together the first one holds the lock, writes and publishes; the others work along.
+
+    Args:
+        engine: works on the shards of a step that has any; None for processes of this machine.
     """
     arguments = {name: _revived(value) for name, value in request["arguments"].items()}
     if arguments.get("workers") == 0:
         arguments["workers"] = max(1, available_cores() // local_world_size())
+    if "engine" in arguments:
+        arguments["engine"] = engine or LocalEngine(arguments["workers"])
     if arguments.get("device") == "auto":
         arguments["device"] = _best_device()
     step = importlib.import_module(request["target"])
@@ -111,12 +117,16 @@ def portable(value: Any) -> Any:
         return {"path": str(value)}
     if isinstance(value, dict):
         return {name: portable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
     return value
 
 
 def _revived(value: Any) -> Any:
     if isinstance(value, dict):
         return Path(value["path"]) if set(value) == {"path"} else {name: _revived(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_revived(item) for item in value]
     return value
 
 

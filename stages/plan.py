@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.config import STAGES, Config, Dataset, ImagePretraining, ObjectPretraining, Training
-from stages.config_section import runtime_fields
-from stages.recipes import Optimization, Projector
+from stages.config.recipes import Optimization, Projector
+from stages.config.section import Section, runtime_fields
+from stages.config.tree import STAGES, Config, Dataset, ImagePretraining, ObjectPretraining, Training
+from stages.data.content_hashes import digest
 from stages.store.key import Key
 
 # Raised by hand when a step's code starts to make something else from the same settings and inputs.
@@ -23,10 +24,11 @@ VERSIONS = {
     "catalog": 1,
     "copies": 1,
     "image_pretraining": 2,
-    "retrieval": 1,
-    "regions": 1,
-    "roi_features": 1,
-    "correspondence": 1,
+    "retrieval": 2,
+    "regions": 2,
+    "masks": 1,
+    "roi_features": 2,
+    "correspondence": 2,
     "object_pretraining": 2,
     "evaluation": 2,
 }
@@ -36,6 +38,7 @@ STAGE_OF_STEP = {
     "image_pretraining": "image_pretraining",
     "retrieval": "retrieval",
     "regions": "correspondence",
+    "masks": "correspondence",
     "roi_features": "correspondence",
     "correspondence": "correspondence",
     "object_pretraining": "object_pretraining",
@@ -50,6 +53,7 @@ TARGETS = {
     "image_pretraining": "stages.image_pretraining",
     "retrieval": "stages.retrieval",
     "regions": "stages.correspondence.regions",
+    "masks": "stages.correspondence.masks",
     "roi_features": "stages.correspondence.roi_features",
     "correspondence": "stages.correspondence.pairs",
     "object_pretraining": "stages.object_pretraining",
@@ -57,6 +61,9 @@ TARGETS = {
 }
 
 TRAINING_STEPS = ("image_pretraining", "object_pretraining")
+
+
+_FILTERS = {"max_side", "max_pixels", "min_side", "max_aspect", "max_iou", "max_boxes", "min_saliency"}
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,14 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
             nodes.append(Node(name, step, settings, inputs, arguments, settings.get("seed")))
         return name
 
+    def chosen(section: Section | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The settings of a section as they are used, and as they decide a version: by the contents of files."""
+        if section is None:
+            return {}, {}
+        used = {name: getattr(section, name) for name in type(section).model_fields}
+        contents = {name: digest(value, hashes) for name, value in used.items() if isinstance(value, Path)}
+        return used, section.result_fields() | contents
+
     def photos() -> str:
         settings = {"max_side": config.generated.photo_side, "interiors": config.generated.interiors}
         return add("demo_photos", "demo_photos", settings, (), **settings)
@@ -220,15 +235,31 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
     add("retrieval", "retrieval", settings, ("catalog", first.node),
         **shown, encoder=first, **config.retrieval.all_fields(), **resources)  # fmt: skip
 
-    settings = config.regions.result_fields() | {"seed": run.seed}
-    add("regions", "regions", settings, ("catalog",), **shown, **settings, workers=workers)
+    # Steps whose shards a cluster may work on.
+    shared = resources | {"engine": run.engine}
+
+    regions = config.regions
+    filters = regions.model_dump(mode="json", include=_FILTERS)
+    options, of_files = chosen(regions.chosen)
+    settings = {"proposals": regions.proposals, **filters, **of_files, "seed": run.seed}
+    inputs: tuple[str, ...] = ("catalog",)
+    encoder = None
+    if regions.proposals == "learned":
+        encoder, inputs = first, ("catalog", first.node)
+    add("regions", "regions", settings, inputs, **shown, proposals=regions.proposals, options=options,
+        encoder=encoder, **filters, seed=run.seed, **shared)  # fmt: skip
+
+    if config.masks.method is not None:
+        options, of_files = chosen(config.masks.chosen)
+        add("masks", "masks", {"method": config.masks.method, **of_files}, ("catalog",),
+            **shown, method=config.masks.method, options=options, **shared)  # fmt: skip
 
     add("roi_features", "roi_features", config.roi_features.result_fields(), ("catalog", first.node, "regions"),
-        **shown, encoder=first, regions=Inside("regions"), **config.roi_features.all_fields(), **resources)  # fmt: skip
+        **shown, encoder=first, regions=Inside("regions"), **config.roi_features.all_fields(), **shared)  # fmt: skip
 
     settings = config.correspondence.result_fields()
     mined = {name: Inside(name) for name in ("retrieval", "regions", "roi_features")}
-    add("correspondence", "correspondence", settings, ("catalog", *mined), **shown, **mined, **settings)
+    add("correspondence", "correspondence", settings, ("catalog", *mined), **shown, **mined, **settings, **resources)
 
     found = {"regions": Inside("regions"), "correspondence": Inside("correspondence")}
     if config.object_pretraining.init == "image_pretraining":
@@ -238,7 +269,7 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
     if until is not None and any(until in (node.name, node.step, node.stage) for node in nodes):
         return Plan(nodes)
     labelled: dict[str, Any] = {"train": None, "train_root": None, "test": None, "test_root": None}
-    inputs = ["catalog", first.node, second.node]
+    measured = ["catalog", first.node, second.node]
     for part in ("train", "test"):
         dataset = getattr(config.evaluation, part)
         if dataset is not None:
@@ -247,11 +278,11 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
                 labelled[part], labelled[f"{part}_root"] = catalog(name, dataset)
             except (ValueError, OSError) as error:
                 raise ValueError(f"evaluation.{part}: {error} `--until object_pretraining` does without it.") from None
-            inputs.append(name)
+            measured.append(name)
     settings = config.evaluation.result_fields() | {"seed": run.seed}
     for part in ("train", "test"):
         settings.pop(part)  # what counts of them is in the versions of their catalogs
-    add("evaluation", "evaluation", settings, tuple(inputs),
+    add("evaluation", "evaluation", settings, tuple(measured),
         **shown, **labelled, **settings, batch_size=config.evaluation.batch_size, **resources,
         encoders={first.node: first, second.node: second})  # fmt: skip
     return Plan(nodes)

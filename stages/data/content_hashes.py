@@ -50,6 +50,20 @@ def content_hashes(paths: list[Path], cache: Path | None, workers: int) -> list[
     return [sha256 for _, _, sha256 in found]
 
 
+def digest(path: Path, cache: Path | None) -> str:
+    """SHA-256 (64 hex digits) of the content of a file, or of the names and contents of all files below a folder.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist. Correct the path in the configuration.")
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    names = [each.relative_to(path).as_posix() for each in files]
+    pairs = zip(names, content_hashes(files, cache, workers=4), strict=True)
+    return hashlib.sha256("".join(f"{sha256} {name}\0" for name, sha256 in pairs).encode()).hexdigest()
+
+
 _Entry = tuple[int, int, str]  # bytes, mtime_ns, sha256
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages import image_pretraining, object_pretraining
-from stages.config import Config, Dataset
+from stages.config.tree import Config, Dataset
 from stages.learning.encoder import Encoder
 from stages.learning.settings import Training
 from stages.plan import TARGETS, VERSIONS, Plan, PlanError, make_plan

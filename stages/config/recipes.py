@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from stages.config_section import Duration, Positive, Section, Share, runtime, runtime_fields
+from stages.config.section import Duration, Positive, Section, Share, runtime, runtime_fields
 
 Optimizer = Literal["sgd", "lars", "adamw"]
 Schedule = Literal["cosine", "cosine_after_warmup", "piecewise"]

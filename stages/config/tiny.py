@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.config import Config
+from stages.config.tree import Config
 
 _HEADS = {"projector_hidden": 64, "projector_out": 32, "warmup": "2 steps"}
 _MOMENTUM = _HEADS | {"queue_size": 64, "batch_norm_groups": 2}
@@ -16,7 +16,7 @@ _SMALL: dict[str, dict[str, Any]] = {
                           "moco": _MOMENTUM, "densecl": _MOMENTUM},
     "retrieval": {"resize": 40, "crop": 32, "neighbors": 3},
     "regions": {"min_side": 16, "max_boxes": 8},
-    "roi_features": {"size": 32},
+    "roi_features": {"size": 32, "map_side": 96},
     "correspondence": {"gallery_images": 6},
     "object_pretraining": {"epochs": "6 steps", "batch_size": 8, "log_every": 2,
                            "orl": _HEADS | {"predictor_hidden": 64, "global_size": 32, "patch_size": 32}},

@@ -7,42 +7,16 @@ version of an artifact.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from stages.config_section import Duration, Place, Positive, Section, Share, runtime
-from stages.recipes import Byol, Densecl, Moco, Orl, Projector, Recipe, Simclr
+from stages.config.correspondence import Correspondence, Masks, Regions, Retrieval, RoiFeatures
+from stages.config.dataset import Dataset
+from stages.config.recipes import Byol, Densecl, Moco, Orl, Projector, Recipe, Simclr
+from stages.config.section import Duration, Positive, Section, Share, runtime
 
 STAGES = ("image_pretraining", "retrieval", "correspondence", "object_pretraining", "evaluation")
-
-
-class Dataset(Section):
-    """Where photos come from. Labels are read where the format has them; pretraining never looks at them."""
-
-    format: Literal["folder", "coco", "voc", "list_file", "demo_photos", "scenes"] = Field(
-        "folder", description="demo_photos and scenes are made by this project; the others lie below `root`"
-    )
-    root: Place | None = runtime(None, description="the folder that holds the photos (voc: the devkit or a year in it)")
-    annotations: Place | None = runtime(None, description="coco: the instances_*.json")
-    split: str | None = Field(None, description="voc: a list in ImageSets/Main (trainval); scenes: train or test")
-    list_file: Place | None = runtime(None, description="list_file: one path below root a line")
-    min_side: Positive = Field(32, description="photos with a shorter side are rejected; pixels")
-    max_rejected: Share = runtime(0.1, description="stop when a larger share of the files can't be used")
-    scaled_decode: bool = Field(
-        False, description="let libjpeg decode at 1/2, 1/4 or 1/8 size where crops allow it: faster, not pixel-exact"
-    )
-
-    @model_validator(mode="after")
-    def _needs(self) -> Dataset:
-        needs = {"folder": ["root"], "coco": ["root", "annotations"], "voc": ["root", "split"],
-                 "list_file": ["root", "list_file"], "scenes": ["split"], "demo_photos": []}[self.format]  # fmt: skip
-        for name in needs:
-            if getattr(self, name) is None:
-                raise ValueError(f"format '{self.format}' needs `{name}`")
-        if self.format == "scenes" and self.split not in ("train", "test"):
-            raise ValueError(f"split '{self.split}': scenes have the splits train and test")
-        return self
 
 
 class Generated(Section):
@@ -110,39 +84,6 @@ class ImagePretraining(Training):
         return getattr(self, self.method)
 
 
-class Retrieval(Section):
-    neighbors: Positive = Field(10, description="K, ORL section 3.2")
-    resize: Positive = Field(256, description="shorter side before the central crop; pixels")
-    crop: Positive = 224
-    batch_size: Positive = runtime(256)
-
-
-class Regions(Section):
-    """Region proposals and the ORL filter (ORL, footnote 2; order and fallback: see docs/fidelity.md)."""
-
-    proposals: Literal["opencv_selective_search"] = "opencv_selective_search"
-    mode: Literal["fast", "quality", "single"] = "fast"
-    max_side: Positive | None = Field(
-        None, description="search in a copy whose longer side is at most this; null: the photo as it is, as ORL does"
-    )
-    min_side: Positive = Field(96, description="smallest side of a box; pixels of the image that is searched")
-    max_aspect: float = Field(3.0, ge=1, description="largest ratio of the sides of a box")
-    max_iou: Share = Field(0.5, description="largest overlap with a box that was kept before")
-    max_boxes: Positive = 100
-
-
-class RoiFeatures(Section):
-    size: Positive = Field(224, description="side to which a RoI is resized; pixels")
-    batch_size: Positive = runtime(256)
-
-
-class Correspondence(Section):
-    fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.1, description="pairs kept with each neighbour, as a share of the query boxes (official code)"
-    )
-    gallery_images: Positive = Field(24, description="photos shown in gallery.html")
-
-
 class ObjectPretraining(Training):
     method: Literal["orl"] = "orl"
     init: Literal["scratch", "image_pretraining"] = Field(
@@ -182,6 +123,10 @@ class Run(Section):
     device: str = runtime("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto: the GPU where there is one")
     workers: int = runtime(0, ge=0, description="processes for decoding and proposals; 0: one a core")
     processes: int = runtime(0, ge=0, description="processes that train together on this machine; 0: one a GPU")
+    engine: Literal["local", "dask", "ray"] = runtime(
+        "local", description="who works on the shards of regions, masks and roi_features: processes here, or a cluster"
+    )
+    address: str | None = runtime(None, description="of the cluster; null: one of our own on this machine")
 
 
 class Config(Section):
@@ -191,6 +136,7 @@ class Config(Section):
     image_pretraining: ImagePretraining = ImagePretraining()
     retrieval: Retrieval = Retrieval()
     regions: Regions = Regions()
+    masks: Masks = Masks()
     roi_features: RoiFeatures = RoiFeatures()
     correspondence: Correspondence = Correspondence()
     object_pretraining: ObjectPretraining = ObjectPretraining()

@@ -10,10 +10,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from stages.config import Config
-from stages.tiny import shrunk
+from stages.config.tiny import shrunk
+from stages.config.tree import Config
 
-CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[1] / "configs")
+CONFIG_FOLDERS = (Path("configs"), Path(__file__).parents[2] / "configs")
 
 
 class ConfigError(ValueError):
