@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,22 @@ _lock = threading.Lock()
 _stopping = threading.Event()
 
 
-def run_child(command: Sequence[str], *, log: Path, on_message: Callable[[dict[str, Any]], None]) -> int:
+def run_child(
+    command: Sequence[str],
+    *,
+    log: Path,
+    on_message: Callable[[dict[str, Any]], None],
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Runs `command` to its end, passes its messages on, writes every other line to `log`. Returns the exit status.
+
+    Its environment is `environment`, or that of this process.
 
     The child stays in this process group, so a signal to the group reaches it too, and it asks the kernel for a
     SIGTERM at the death of its parent (`stages.process.die_with_parent`).
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    environment = {**(environment or os.environ), "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
     with log.open("a") as lines:
         with _lock:
             if _stopping.is_set():
@@ -52,8 +60,15 @@ def run_child(command: Sequence[str], *, log: Path, on_message: Callable[[dict[s
                 _alive.discard(child)
 
 
-def run_module(module: str, *arguments: str, log: Path, on_message: Callable[[dict[str, Any]], None]) -> int:
-    return run_child([sys.executable, "-m", module, *arguments], log=log, on_message=on_message)
+def run_module(
+    module: str,
+    *arguments: str,
+    log: Path,
+    on_message: Callable[[dict[str, Any]], None],
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    command = [sys.executable, "-m", module, *arguments]
+    return run_child(command, log=log, on_message=on_message, environment=environment)
 
 
 def stop_children() -> None:

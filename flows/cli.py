@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(config)
     config.set_defaults(command=_config)
 
+    export = commands.add_parser("export", help="write neighbours, boxes and pairs as files of another program")
+    _add_config(export)
+    export.add_argument("--to", choices=["orl_json"], required=True, help="orl_json: the files of ORL's official code")
+    export.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the files")
+    export.set_defaults(command=_export)
+
     listing = commands.add_parser("ls", help="what is in artifacts/")
     listing.set_defaults(command=_ls)
 
@@ -120,6 +126,13 @@ def _config(options: argparse.Namespace) -> int:
 
     tree = load_config(options.config, options.overrides, tiny=options.tiny).model_dump(mode="json")
     print(yaml.safe_dump(tree, sort_keys=False), end="")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from flows.exchange import export_orl_json
+
+    export_orl_json(options.config, options.overrides, options.tiny, options.out)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import tempfile
 import time
@@ -13,11 +14,13 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed, State
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows import summary
 from flows.children import allow_children, run_module, stop_children
+from flows.engines import check_engine
 from flows.prepare import located, prepare, store_root
 from flows.terminal import Pace, figures_line, terminal
 from stages.execute import RESUMABLE, portable
@@ -80,10 +83,7 @@ def _work(name: str, version: str, request: dict[str, Any]) -> str | None:
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(request, file)
         file.flush()
-        # None: not a training, which alone may be several processes.
-        processes = request["processes"]
-        how = ["stages.execute"] if processes is None else ["stages.launch", str(processes)]
-        status = run_module(*how, file.name, log=log, on_message=listen)
+        status = run_module(*_entry(request), file.name, log=log, on_message=listen, environment=_environment())
     if status == 0:
         return None
     if status == RESUMABLE:
@@ -95,6 +95,21 @@ def _work(name: str, version: str, request: dict[str, Any]) -> str | None:
             "its process was killed, most often because memory ran out: lower the batch size, or use a larger machine"
         )
     return f"its process ended with status {status}; the last lines of {log} say more"
+
+
+def _entry(request: dict[str, Any]) -> list[str]:
+    """The module that carries out `request`, and its first arguments."""
+    if request["processes"] is not None:  # a training, which alone may be several processes
+        return ["stages.launch", str(request["processes"])]
+    if request["arguments"].get("engine", "local") != "local":
+        return ["flows.sharded"]
+    return ["stages.execute"]
+
+
+def _environment() -> dict[str, str]:
+    """That of a child which may open a flow of its own: the same server, but not the identity of this run."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT__")}
+    return inherited | get_current_settings().to_environment_variables(exclude_unset=True)
 
 
 class _ProgressPage:
@@ -138,6 +153,7 @@ def orl_pipeline(
     """
     try:
         name, settings, plan = prepare(config, overrides or (), tiny, until)
+        check_engine(settings.run.engine)
         nodes = plan.until(until)
         forced = {node.name for stage in force or () for node in plan.select(stage)}
     except (ValueError, OSError) as error:
@@ -154,6 +170,7 @@ def orl_pipeline(
                     "arguments": portable(located(dict(node.arguments), plan, store)),
                     "seed": node.seed,
                     "force": node.name in forced,
+                    "address": settings.run.address,
                     "processes": settings.run.processes if node.step in TRAINING_STEPS else None,
                 }
                 needed = [futures[other] for other in (*node.inputs, *node.after)]

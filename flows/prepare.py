@@ -30,14 +30,10 @@ def prepare(
     """
     settings = load_config(config, overrides, tiny=tiny)
     name = Path(config).stem + ("-tiny" if tiny else "")
-    hashes = store_root() / ".cache" / "hashes.parquet"
+    hashes = store_root() / ".cache" / "hashes.npy"
 
     def contents(dataset: Dataset) -> str:
-        assert dataset.root is not None, "validated by Dataset"
-        return fingerprint(
-            format=dataset.format, root=dataset.root, annotations=dataset.annotations, split=dataset.split,
-            list_file=dataset.list_file, cache=hashes, workers=settings.run.workers or available_cores(),
-        )  # fmt: skip
+        return fingerprint(cache=hashes, workers=settings.run.workers or available_cores(), **dataset.source())
 
     return name, settings, make_plan(settings, contents, hashes, until)
 

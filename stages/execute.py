@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -38,7 +39,8 @@ RESUMABLE = 75  # EX_TEMPFAIL
 FAILED = 1
 
 
-def main() -> NoReturn:
+def main(make: Callable[[dict[str, Any], Report], None] | None = None) -> NoReturn:
+    """The process from its start to its exit status. `make(request, report)` makes the artifact; None for `build`."""
     die_with_parent()
     never_outlive_parent(GRACE_SECONDS)
     signal.signal(signal.SIGTERM, _terminate)
@@ -50,7 +52,7 @@ def main() -> NoReturn:
     request = json.loads(Path(sys.argv[1]).read_text())
     try:
         with together():
-            build(request, report)
+            (make or build)(request, report)
     except Terminated:
         sys.exit(RESUMABLE)
     except Exception as error:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages.data.catalog import Catalog
+from stages.data.catalog import Catalog, Roots
 from stages.data.policies import ImageViews
 from stages.data.views import PHOTOMETRIES
 from stages.learning.loop import train
@@ -26,7 +26,7 @@ def run(
     out: Path,
     report: Report,
     catalog: Path,
-    root: Path,
+    root: Roots,
     method: str,
     encoder: Mapping[str, Any],
     views: Mapping[str, Any],

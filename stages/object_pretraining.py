@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages.data.catalog import Catalog
+from stages.data.catalog import Catalog, Roots
 from stages.data.policies import ImageViews, OrlViews
 from stages.data.views import PHOTOMETRIES
 from stages.learning.loop import train
@@ -23,7 +23,7 @@ def run(
     out: Path,
     report: Report,
     catalog: Path,
-    root: Path,
+    root: Roots,
     regions: Path,
     correspondence: Path,
     method: str,
@@ -61,7 +61,7 @@ def run(
     photo_views = ImageViews(
         photos.sizes, size=views["global_size"], scale=(views["min_crop"], 1.0), photometry=photometry
     )
-    policy = OrlViews.from_artifacts(
+    policy = OrlViews(
         photo_views,
         regions,
         correspondence,

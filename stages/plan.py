@@ -21,7 +21,7 @@ from stages.store.key import Key
 VERSIONS = {
     "demo_photos": 1,
     "scenes": 1,
-    "catalog": 1,
+    "catalog": 2,
     "copies": 1,
     "image_pretraining": 2,
     "retrieval": 2,
@@ -29,6 +29,9 @@ VERSIONS = {
     "masks": 1,
     "roi_features": 2,
     "correspondence": 2,
+    "import_neighbors": 1,
+    "import_regions": 1,
+    "import_correspondence": 1,
     "object_pretraining": 2,
     "evaluation": 2,
 }
@@ -41,6 +44,9 @@ STAGE_OF_STEP = {
     "masks": "correspondence",
     "roi_features": "correspondence",
     "correspondence": "correspondence",
+    "import_neighbors": "retrieval",
+    "import_regions": "correspondence",
+    "import_correspondence": "correspondence",
     "object_pretraining": "object_pretraining",
     "evaluation": "evaluation",
 }
@@ -56,6 +62,9 @@ TARGETS = {
     "masks": "stages.correspondence.masks",
     "roi_features": "stages.correspondence.roi_features",
     "correspondence": "stages.correspondence.pairs",
+    "import_neighbors": "stages.exchange.neighbors",
+    "import_regions": "stages.exchange.regions",
+    "import_correspondence": "stages.exchange.pairs",
     "object_pretraining": "stages.object_pretraining",
     "evaluation": "stages.evaluation",
 }
@@ -63,6 +72,7 @@ TARGETS = {
 TRAINING_STEPS = ("image_pretraining", "object_pretraining")
 
 
+_FILTERS_OF_PROPOSALS = ("min_side", "max_aspect", "max_iou", "max_boxes")
 _FILTERS = {"max_side", "max_pixels", "min_side", "max_aspect", "max_iou", "max_boxes", "min_saliency"}
 
 
@@ -171,29 +181,24 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
         settings = {"side": config.copies.side, "quality": config.copies.quality}
         return add("copies", "copies", settings, ("catalog",), **shown, **settings, workers=workers)
 
-    def catalog(name: str, dataset: Dataset) -> tuple[Inside, Inside | Path]:
-        """The catalog of `dataset` and the folder that its paths start from."""
-        arguments: dict[str, Any] = {"min_side": dataset.min_side, "max_rejected": dataset.max_rejected,
-                                     "workers": workers, "hashes": hashes,
-                                     "annotations": None, "split": None, "list_file": None}  # fmt: skip
+    def catalog(name: str, dataset: Dataset) -> tuple[Inside, Any]:
+        """The catalog of `dataset` and the folder that its paths start from, of joined data sets the list of theirs."""
         settings: dict[str, Any] = {"min_side": dataset.min_side}
-        root: Inside | Path
-        inputs: tuple[str, ...]
+        inputs: tuple[str, ...] = ()
+        source: dict[str, Any]
         if dataset.format == "demo_photos":
-            root, inputs = Inside(photos(), "photos"), ("demo_photos",)
-            arguments |= {"format": "folder"}
+            source, inputs = {"format": "folder", "root": Inside(photos(), "photos")}, ("demo_photos",)
         elif dataset.format == "scenes":
-            root, inputs = Inside(scenes(), str(dataset.split)), ("scenes",)
+            source = {"format": "coco", "root": Inside(scenes(), str(dataset.split)),
+                      "annotations": Inside("scenes", f"instances_{dataset.split}.json")}  # fmt: skip
+            inputs = ("scenes",)
             settings["split"] = dataset.split
-            arguments |= {"format": "coco", "annotations": Inside("scenes", f"instances_{dataset.split}.json")}
         else:
-            assert dataset.root is not None, "validated by Dataset"
-            root, inputs = dataset.root, ()
-            settings |= {"format": dataset.format, "split": dataset.split, "contents": fingerprint(dataset)}
-            arguments |= {"format": dataset.format, "annotations": dataset.annotations, "split": dataset.split,
-                          "list_file": dataset.list_file}  # fmt: skip
-        add(name, "catalog", settings, inputs, root=root, **arguments)
-        return Inside(name), root
+            source = dataset.source()
+            settings |= {"format": dataset.format, "contents": fingerprint(dataset)}
+        add(name, "catalog", settings, inputs, min_side=dataset.min_side, max_rejected=dataset.max_rejected,
+            workers=workers, engine=run.engine, hashes=hashes, **source)  # fmt: skip
+        return Inside(name), source["root"]
 
     images, root = catalog("catalog", config.dataset)
     shown = {"catalog": images, "root": root}
@@ -231,35 +236,60 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
 
     first = training("image_pretraining", config.image_pretraining, {}, size=config.image_pretraining.size)
 
-    settings = config.retrieval.result_fields()
-    add("retrieval", "retrieval", settings, ("catalog", first.node),
-        **shown, encoder=first, **config.retrieval.all_fields(), **resources)  # fmt: skip
+    # Files of ORL's official code may stand for what these steps make.
+    files, digests = chosen(config.exchange)
+    all_in_one = files["correspondence"] is not None
+
+    given = "neighbors" if files["neighbors"] else "correspondence"
+    if files[given] is not None:
+        settings = {"file": digests[given], "neighbors": config.retrieval.neighbors}
+        add("retrieval", "import_neighbors", settings, ("catalog",),
+            **shown, file=files[given], neighbors=config.retrieval.neighbors)  # fmt: skip
+    else:
+        settings = config.retrieval.result_fields()
+        add("retrieval", "retrieval", settings, ("catalog", first.node),
+            **shown, encoder=first, **config.retrieval.all_fields(), **resources)  # fmt: skip
 
     # Steps whose shards a cluster may work on.
     shared = resources | {"engine": run.engine}
 
     regions = config.regions
     filters = regions.model_dump(mode="json", include=_FILTERS)
-    options, of_files = chosen(regions.chosen)
-    settings = {"proposals": regions.proposals, **filters, **of_files, "seed": run.seed}
-    inputs: tuple[str, ...] = ("catalog",)
-    encoder = None
-    if regions.proposals == "learned":
-        encoder, inputs = first, ("catalog", first.node)
-    add("regions", "regions", settings, inputs, **shown, proposals=regions.proposals, options=options,
-        encoder=encoder, **filters, seed=run.seed, **shared)  # fmt: skip
+    given = "correspondence" if all_in_one else "proposals"
+    if files[given] is not None:
+        # The boxes of a correspondence have passed a filter already.
+        kept = None if all_in_one else {name: filters[name] for name in _FILTERS_OF_PROPOSALS}
+        order = given if all_in_one else "order" if files["order"] else "neighbors"
+        settings = {"file": digests[given], "order": digests[order], "filters": kept}
+        add("regions", "import_regions", settings, ("catalog",),
+            **shown, file=files[given], order=files[order], filters=kept)  # fmt: skip
+    else:
+        options, of_files = chosen(regions.chosen)
+        settings = {"proposals": regions.proposals, **filters, **of_files, "seed": run.seed}
+        inputs: tuple[str, ...] = ("catalog",)
+        encoder = None
+        if regions.proposals == "learned":
+            encoder, inputs = first, ("catalog", first.node)
+        add("regions", "regions", settings, inputs, **shown, proposals=regions.proposals, options=options,
+            encoder=encoder, **filters, seed=run.seed, **shared)  # fmt: skip
 
     if config.masks.method is not None:
         options, of_files = chosen(config.masks.chosen)
         add("masks", "masks", {"method": config.masks.method, **of_files}, ("catalog",),
             **shown, method=config.masks.method, options=options, **shared)  # fmt: skip
 
-    add("roi_features", "roi_features", config.roi_features.result_fields(), ("catalog", first.node, "regions"),
-        **shown, encoder=first, regions=Inside("regions"), **config.roi_features.all_fields(), **shared)  # fmt: skip
-
-    settings = config.correspondence.result_fields()
-    mined = {name: Inside(name) for name in ("retrieval", "regions", "roi_features")}
-    add("correspondence", "correspondence", settings, ("catalog", *mined), **shown, **mined, **settings, **resources)
+    mined = {"retrieval": Inside("retrieval"), "regions": Inside("regions")}
+    if all_in_one:
+        settings = {"gallery_images": config.correspondence.gallery_images}
+        add("correspondence", "import_correspondence", settings | {"file": digests["correspondence"]},
+            ("catalog", *mined), **shown, **mined, **settings, file=files["correspondence"])  # fmt: skip
+    else:
+        add("roi_features", "roi_features", config.roi_features.result_fields(), ("catalog", first.node, "regions"),
+            **shown, encoder=first, regions=Inside("regions"), **config.roi_features.all_fields(), **shared)  # fmt: skip
+        mined["roi_features"] = Inside("roi_features")
+        settings = config.correspondence.result_fields()
+        add("correspondence", "correspondence", settings, ("catalog", *mined), **shown, **mined, **settings,
+            **resources)  # fmt: skip
 
     found = {"regions": Inside("regions"), "correspondence": Inside("correspondence")}
     if config.object_pretraining.init == "image_pretraining":

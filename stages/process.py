@@ -92,11 +92,18 @@ def _poll_parent(parent: int, signal: int, grace: float = 0.0) -> None:
 def init_worker(worker_id: int = 0) -> None:
     """Start of a worker process (also a DataLoader's `worker_init_fn`): dies with its parent, one thread, no Ctrl-C.
 
-    Ctrl-C reaches the whole process group; the parent alone decides what it means. Libraries that are already loaded
-    are told to use one thread, the others find it in the environment, so that no worker loads what it does not need.
+    Ctrl-C reaches the whole process group; the parent alone decides what it means.
     """
     die_with_parent(signals.SIGKILL)
     signals.signal(signals.SIGINT, signals.SIG_IGN)
+    use_one_thread()
+
+
+def use_one_thread() -> None:
+    """Libraries that are already loaded are told to use one thread, the others find it in the environment.
+
+    So a process that is one of many loads nothing that it does not need.
+    """
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(1)

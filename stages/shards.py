@@ -6,6 +6,7 @@ So whatever dies on the way, a process, a machine, the run, costs the shards tha
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -20,6 +21,7 @@ from stages.report import Report
 Result = TypeVar("Result")
 
 SHARD = 256  # photos
+SECONDS_TO_APPEAR = 90.0
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,25 @@ def cut(count: int, folder: Path, suffix: str, size: int = SHARD) -> list[Shard]
 
 
 def make_shards(make: Make, shards: Sequence[Shard], engine: Engine, report: Report, unit: str = "photos") -> None:
-    """Makes the files that are not there yet.
+    """Makes the files that are not there yet. At the end all of them can be read here, wherever they were made.
 
     Args:
         make: `make(shard, path)` writes the whole shard to `path`, which then gets its real name. It must pickle: a
             `functools.partial` of a function at the top of a module. What it writes depends on the shard alone.
+
+    Raises:
+        FileNotFoundError: a worker has made a file that this process does not see.
     """
-    done, total = 0, sum(shard.last - shard.first for shard in shards)
-    with closing(engine.map(partial(_make_one, make), shards)) as counts:
+    missing = [shard for shard in shards if not shard.path.exists()]
+    total = sum(shard.last - shard.first for shard in shards)
+    done = total - sum(shard.last - shard.first for shard in missing)
+    report.progress(done, total, unit)
+    with closing(engine.map(partial(_make_one, make), missing)) as counts:
         for count in counts:
             done += count
             report.progress(done, total, unit)
+    for shard in missing:
+        _wait_until_seen(shard.path)
 
 
 def _make_one(make: Make, shard: Shard) -> int:
@@ -86,3 +96,16 @@ def _make_one(make: Make, shard: Shard) -> int:
         finally:
             partial_path.unlink(missing_ok=True)
     return shard.last - shard.first
+
+
+def _wait_until_seen(path: Path) -> None:
+    """A network file system may go on saying for a minute that a file is not there which another machine has made."""
+    deadline = time.monotonic() + SECONDS_TO_APPEAR
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise FileNotFoundError(
+                f"{path} was made by a worker, but is not seen here: all machines need the folder of artifacts on one "
+                "shared file system, under the same path."
+            )
+        os.listdir(path.parent)  # NFS asks the server again when a folder is opened
+        time.sleep(0.5)

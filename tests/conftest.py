@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -34,6 +37,21 @@ def photos_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(exist_ok=True)
         small.save(folder / f"{source.stem}.jpg", quality=92)
     return root
+
+
+@pytest.fixture(scope="session")
+def write_catalog() -> Callable[[Path, pd.DataFrame], None]:
+    """Writes the photos of a catalog into a directory: path, width, height, and where given bytes and sha256 (hex)."""
+    from stages.data.catalog_writer import PHOTO, CatalogWriter
+
+    def write(directory: Path, images: pd.DataFrame) -> None:
+        known = images.assign(offset=-1, **{"class": None})
+        sha256 = known.get("sha256", pd.Series(["00" * 32] * len(known)))
+        columns = known.assign(bytes=known.get("bytes", 1), sha256=[bytes.fromhex(each) for each in sha256])
+        with CatalogWriter(directory) as writer:
+            writer.add(pa.RecordBatch.from_pandas(columns[PHOTO.names], schema=PHOTO, preserve_index=False))
+
+    return write
 
 
 @pytest.fixture(scope="session")

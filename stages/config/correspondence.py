@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.config.section import Place, Positive, Section, Share, runtime
 
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("a range is two numbers above 0, the smaller one first, such as [0.5, 2]")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -65,7 +73,8 @@ class GridBoxes(Section):
 
 class RandomBoxes(Section):
     count: Positive = 100
-    scale: tuple[float, float] = Field((0.05, 0.8), description="area of a box, as a share of the photo")
+    scale: Range = Field((0.05, 0.8), description="area of a box, as a share of the photo")
+    ratio: Range = Field((0.5, 2.0), description="width / height of a box")
 
 
 class Learned(Section):
@@ -97,7 +106,7 @@ class Regions(Section):
     min_side: Positive = Field(96, description="smallest side of a box; pixels of the image that is searched")
     max_aspect: float = Field(3.0, ge=1, description="largest ratio of the sides of a box")
     max_iou: Share = Field(0.5, description="largest overlap with a box that was kept before")
-    max_boxes: Positive = 100
+    max_boxes: Annotated[int, Field(ge=1, le=32_767)] = 100  # boxes.parquet numbers them in 16 bits
     min_saliency: Share | None = Field(
         None, description="least mean saliency of a box, against cluttered backgrounds; null: no such filter, as in ORL"
     )
@@ -114,6 +123,9 @@ class FelzenszwalbMasks(Section):
     scales: tuple[Positive, ...] = Field((500, 1000, 1500), description="s; DetCon's three for COCO, 1000 for ImageNet")
     sigma: float = Field(0.8, ge=0)
     min_size: Positive | None = Field(None, description="smallest segment in pixels; null: the scale, as DetCon does")
+    max_pixels: Positive = Field(
+        4_000_000, description="larger photos are segmented in a copy of this size, so that memory is bounded"
+    )
 
 
 class GridMasks(Section):
@@ -125,6 +137,9 @@ class GridMasks(Section):
 class SlicMasks(Section):
     segments: tuple[Positive, ...] = (100,)
     compactness: float = Field(10.0, gt=0)
+    max_pixels: Positive = Field(
+        4_000_000, description="larger photos are segmented in a copy of this size, so that memory is bounded"
+    )
 
 
 class MaskFiles(Section):

@@ -125,7 +125,8 @@ def _hint(location: tuple[Any, ...]) -> str:
 def _section(location: tuple[Any, ...]) -> type[BaseModel]:
     section: type[BaseModel] = Config
     for part in location:
-        section = _sections(section)[part]
+        if not isinstance(part, int):  # the place in a list of sections
+            section = _sections(section)[part]
     return section
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from stages.config.correspondence import Correspondence, Masks, Regions, Retrieval, RoiFeatures
 from stages.config.dataset import Dataset
+from stages.config.exchange import Exchange
 from stages.config.recipes import Byol, Densecl, Moco, Orl, Projector, Recipe, Simclr
 from stages.config.section import Duration, Positive, Section, Share, runtime
 
@@ -139,9 +140,18 @@ class Config(Section):
     masks: Masks = Masks()
     roi_features: RoiFeatures = RoiFeatures()
     correspondence: Correspondence = Correspondence()
+    exchange: Exchange = Exchange()
     object_pretraining: ObjectPretraining = ObjectPretraining()
     evaluation: Evaluation = Evaluation()
     run: Run = Run()
+
+    @model_validator(mode="after")
+    def _filter_of_files(self) -> Config:
+        if self.exchange.proposals is not None and self.regions.min_saliency is not None:
+            raise ValueError(
+                "regions.min_saliency looks at the photos, which exchange.proposals does without: leave one of them out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_network(self) -> Config:

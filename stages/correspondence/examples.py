@@ -32,10 +32,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Example:
-    """A photo and its nearest neighbour.
+    """A photo and its nearest neighbour, of those that it has pairs with.
 
     Attributes:
-        place: 1 for the photo whose pairs with its nearest neighbour are most similar on average, up to `places`.
+        place: 1 for the photo whose pairs with that neighbour are most similar on average, up to `places`.
         likeness: that average.
         image_similarity: cosine similarity of the two photos.
         pairs: the first of its pairs with that neighbour, at most one a colour; `more` are not shown.
@@ -58,30 +58,29 @@ def choose_examples(pairs: Path, neighbors: Path, photos: Catalog, likeness: np.
 
     Args:
         pairs, neighbors: `pairs.parquet` and `neighbors.parquet`.
-        likeness: (N,) mean similarity of each photo's pairs with its nearest neighbour.
+        likeness: (N,) mean similarity of each photo's pairs with the nearest neighbour that it has any with.
     """
     order = np.argsort(-likeness, kind="stable")
     places = np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)).tolist()
-    chosen = [("image", "in", order[places].tolist()), ("rank", "==", 0)]
+    chosen = [("image", "in", order[places].tolist())]
     shown = pd.read_parquet(pairs, filters=chosen)
-    nearest = pd.read_parquet(neighbors, filters=chosen).set_index("image")
-    neighbor_of, similarity_of = nearest["neighbor"].to_dict(), nearest["similarity"].to_dict()
-    paths = photos.images["path"]
+    shown = shown[shown["rank"] == shown.groupby("image")["rank"].transform("min")]
+    similarity_of = pd.read_parquet(neighbors, filters=chosen).set_index(["image", "rank"])["similarity"].to_dict()
     examples = []
     for place in places:
         image = int(order[place])
-        neighbor = int(neighbor_of[image])
         its_pairs = shown[shown["image"] == image]
+        neighbor, rank = int(its_pairs["neighbor"].iloc[0]), int(its_pairs["rank"].iloc[0])
         examples.append(
             Example(
                 image=image,
-                path=paths[image],
+                path=photos.name(image),
                 neighbor=neighbor,
-                neighbor_path=paths[neighbor],
+                neighbor_path=photos.name(neighbor),
                 place=place + 1,
                 places=len(order),
                 likeness=float(likeness[image]),
-                image_similarity=float(similarity_of[image]),
+                image_similarity=float(similarity_of[image, rank]),
                 pairs=_shown_pairs(its_pairs),
                 more=max(0, len(its_pairs) - len(COLOURS)),
             )

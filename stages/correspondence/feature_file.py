@@ -1,61 +1,63 @@
-"""A .npy file that is written from front to back, survives an interruption, and never stays in memory."""
+"""A .npy file whose rows are written in any order, by any number of processes, and never stay in memory."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import os
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
+_HALF = np.dtype("<f2")
+
 
 class FeatureFile:
-    """A (rows, channels) float16 array in `path`, readable by `np.load` once all rows are appended.
+    """A (rows, channels) float16 array in `path`, for writing. `np.load` reads it once all rows are there.
 
-    `progress` is a small JSON file that says how many rows are safely on the disk. Opening both again goes on after
-    those; anything else in `path` is overwritten. Appended to rather than mapped: the pages of a mapped file of many
-    gigabytes would count as this process's memory.
+    Written rather than mapped: the pages of a mapped file of many gigabytes would count as this process's memory, and a
+    full disk would kill the process where it now gets an OSError.
+
+    Attributes:
+        kept: whether the file was there before, with the rows that were written then.
     """
 
-    def __init__(self, path: Path, progress: Path, rows: int, channels: int) -> None:
-        header = io.BytesIO()
-        layout = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(header, layout | {"shape": (rows, channels)})
-        self._header, self._progress, self._channels, self.rows = header.getvalue(), progress, channels, rows
-        self.done = self._safe_rows(path)
-        self._file = path.open("r+b" if self.done else "wb")
-        if not self.done:
-            self._file.write(self._header)
-        self._file.truncate(self._end())
-        self._file.seek(self._end())
+    def __init__(self, path: Path, rows: int, channels: int) -> None:
+        """Opens the file; makes it, full of zeros, where `path` is not already such a file of this shape."""
+        buffer = io.BytesIO()
+        layout = {"descr": np.lib.format.dtype_to_descr(_HALF), "fortran_order": False, "shape": (rows, channels)}
+        np.lib.format.write_array_header_1_0(buffer, layout)
+        header = buffer.getvalue()
+        self._start, self._rows, self._channels = len(header), rows, channels
+        size = len(header) + rows * channels * _HALF.itemsize
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self.kept = os.fstat(self._file).st_size == size and os.pread(self._file, len(header), 0) == header
+        if not self.kept:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, header, 0)
+            os.ftruncate(self._file, size)
 
-    def _end(self) -> int:
-        return len(self._header) + self.done * self._channels * 2
+    def write(self, first: int, features: np.ndarray) -> None:
+        """Rows `first` on. features: (n, channels) float16.
 
-    def _safe_rows(self, path: Path) -> int:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            self.done = int(json.loads(self._progress.read_text())["rows"])
-            with path.open("rb") as file:
-                same = file.read(len(self._header)) == self._header
-            if same and 0 <= self.done <= self.rows and path.stat().st_size >= self._end():
-                return self.done
-        return 0
+        Raises:
+            ValueError: they do not fit the file.
+            OSError: the disk is full.
+        """
+        if features.shape[1:] != (self._channels,) or not 0 <= first <= self._rows - len(features):
+            raise ValueError(
+                f"features of shape {features.shape} do not fit a file of {self._rows} rows of {self._channels} from "
+                f"row {first} on: boxes or encoder changed while the step ran. Run it again."
+            )
+        data = np.ascontiguousarray(features, _HALF).data.cast("B")
+        position = self._start + first * self._channels * _HALF.itemsize
+        while data:  # one call writes 2 GB at most
+            written = os.pwrite(self._file, data, position)
+            data, position = data[written:], position + written
 
-    def append(self, features: np.ndarray) -> None:
-        """features: (n, channels) float16."""
-        self._file.write(np.ascontiguousarray(features, dtype=np.float16).data)
-        self.done += len(features)
-
-    def checkpoint(self) -> None:
-        """What was appended so far is kept whatever happens next."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        partial = self._progress.with_suffix(".partial")
-        partial.write_text(json.dumps({"rows": self.done}))
-        os.replace(partial, self._progress)
+    def sync(self) -> None:
+        """What was written so far is kept whatever happens next."""
+        os.fsync(self._file)
 
     def __enter__(self) -> FeatureFile:
         return self
@@ -63,4 +65,4 @@ class FeatureFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        os.close(self._file)

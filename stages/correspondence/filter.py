@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
 
 def filter_boxes(boxes: np.ndarray, *, min_side: int, max_aspect: float, max_iou: float, max_boxes: int) -> np.ndarray:
@@ -18,22 +19,39 @@ def filter_boxes(boxes: np.ndarray, *, min_side: int, max_aspect: float, max_iou
     Returns:
         (m,) int64 row numbers, ascending, m <= max_boxes; empty when no box qualifies.
     """
-    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    fits = (width >= min_side) & (height >= min_side) & (width > 0) & (height > 0)
-    rows = np.flatnonzero(fits)
-    rows = rows[(width[rows] / height[rows] <= max_aspect) & (height[rows] / width[rows] <= max_aspect)]
-    kept: list[int] = []
-    # Striking out whatever overlaps a kept box is the same greedy choice, with one vectorised step for each that stays.
-    while len(rows) and len(kept) < max_boxes:
-        best, rows = rows[0], rows[1:]
-        kept.append(int(best))
-        rows = rows[iou(boxes[best], boxes[rows]) <= max_iou]
-    return np.array(kept, dtype=np.int64)
+    return _kept(np.ascontiguousarray(boxes, np.int64), max(min_side, 1), max_aspect, max_iou, max_boxes)
 
 
-def iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of one (4,) box with (n, 4) others, x0, y0, x1, y1, half-open. (n,) float64."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    intersection = np.maximum(sides, 0).prod(axis=1)
-    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - intersection
-    return intersection / union
+@njit(cache=True, nogil=True)
+def _kept(boxes, min_side, max_aspect, max_iou, max_boxes):
+    """Stops at the last box that is wanted, and with each box at the first one that forbids it."""
+    rows = np.empty(min(len(boxes), max_boxes), np.int64)
+    count = 0
+    for row in range(len(boxes)):
+        if count == len(rows):
+            break
+        width, height = boxes[row, 2] - boxes[row, 0], boxes[row, 3] - boxes[row, 1]
+        if width < min_side or height < min_side or width / height > max_aspect or height / width > max_aspect:
+            continue
+        stays = True
+        for k in range(count):
+            if iou(boxes, row, boxes, rows[k]) > max_iou:
+                stays = False
+                break
+        if stays:
+            rows[count] = row
+            count += 1
+    return rows[:count]
+
+
+@njit(cache=True, nogil=True)
+def iou(boxes, i, others, j):
+    """Intersection over union of boxes[i] and others[j]: x0, y0, x1, y1, half-open, with an area. A float."""
+    width = min(boxes[i, 2], others[j, 2]) - max(boxes[i, 0], others[j, 0])
+    height = min(boxes[i, 3], others[j, 3]) - max(boxes[i, 1], others[j, 1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    common = width * height
+    area = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
+    other = (others[j, 2] - others[j, 0]) * (others[j, 3] - others[j, 1])
+    return common / (area + other - common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def write_gallery(
     """Writes `gallery.html` into `out`, which holds `pairs.parquet`.
 
     Args:
-        likeness: (N,) mean similarity of each photo's pairs with its nearest neighbour.
+        likeness: (N,) mean similarity of each photo's pairs with the nearest neighbour that it has any with.
         settings, metrics: shown above the pictures.
         count: photos shown, spread evenly from the best to the worst.
     """
@@ -149,7 +150,12 @@ def _crop(box: Box, thumbnail: _Thumbnail) -> dict[str, float]:
 
 
 def _histogram(likeness: np.ndarray, shown: list[float]) -> dict[str, Any]:
-    """Photos by the similarity of their pairs, as bars of height 0 .. 1, and where those shown stand, 0 .. 1."""
+    """Photos by the similarity of their pairs, as bars of height 0 .. 1, and where those shown stand, 0 .. 1.
+
+    Nothing where similarities are NaN, as those of imported pairs.
+    """
+    if np.isnan(likeness).all():
+        return {"bars": [], "marks": [], "low": math.nan, "high": math.nan}
     low, high = float(likeness.min()), float(likeness.max())
     if high - low < 1e-6:
         low, high = low - 0.01, high + 0.01

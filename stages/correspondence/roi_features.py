@@ -2,124 +2,198 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from stages.correspondence.boxes import Boxes
+from stages.correspondence.crops import crop_features
 from stages.correspondence.feature_file import FeatureFile
-from stages.data.catalog import Catalog
+from stages.correspondence.feature_maps import agreement, map_features
+from stages.correspondence.numbered_engine import NumberedEngine
+from stages.data.catalog import Catalog, Roots
+from stages.data.mapped import Mapped
+from stages.data.photos import Photos
 from stages.learning.devices import resolve_device
 from stages.learning.encoder import load_encoder
+from stages.learning.frozen import Frozen
 from stages.learning.unit_half import unit_half
-from stages.process import init_worker
 from stages.report import Report
+from stages.shards import SHARD, Engine, LocalEngine, Shard, cut, make_shards
 
 FEATURES_FILE = "features.npy"
 
-_SECONDS_BETWEEN_CHECKPOINTS = 20.0
+# A shard ends with a batch that is not full, and costs as much as a full one.
+_BATCHES_A_SHARD = 32
+# Processes of a cluster that may be at work at once, among which the boxes are shared out: to guess what a process has
+# before it, so that only a rough number is needed.
+_OF_A_CLUSTER = 256
+# Photos whose boxes are embedded in both modes, to measure what feature maps cost.
+_COMPARED_PHOTOS = 64
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class _Job:
+    """What a process needs to embed any photo's boxes. Two are equal when one network serves both."""
+
+    file: Path
+    encoder: Path
+    device: str
+    local: bool
+    precision: str
+    compile: bool | None
+    expected: int
+    mode: str
+    size: int
+    map_side: int
+    batch_size: int
+    threads: int
+    photos: Photos = field(compare=False)
+    boxes: Boxes = field(compare=False)
+
+
 def run(
     *,
     out: Path,
     report: Report,
     catalog: Path,
-    root: Path,
+    root: Roots,
     encoder: Path,
     regions: Path,
     size: int,
+    mode: str,
+    map_side: int,
+    precision: str,
     batch_size: int,
+    compile: bool | None,
     device: str,
     workers: int,
+    engine: Engine,
 ) -> None:
     """Embeds every box once; each photo is decoded once.
 
     Writes `features.npy` (boxes, C) float16: global average of the backbone's last feature map, L2-normalised, in the
-    order of `boxes.parquet`. A box is cut out and resized to `size` x `size` pixels (bilinear with antialiasing, its
-    aspect ratio not kept), as in the official code, which however does this anew for each photo that lists it.
+    order of the boxes of `regions`. With mode "crops" a box is cut out and resized to `size` x `size` pixels (bilinear
+    with antialiasing, its aspect ratio not kept), as in the official code, which however does this anew for each photo
+    that lists it; with "feature_map" see `feature_maps`, and the metrics `agreement_cosine` and
+    `agreement_same_nearest` compare both modes on a few photos.
 
-    Batches are filled across photos, so memory and speed do not depend on how many boxes a photo has. Resumes an
-    interrupted run at the start of a batch, so that the result is the same to the bit.
+    Works in shards of photos, which write their rows where they belong and are not made again by a resumed run; on a
+    CPU the file is then the same to the bit. Photos are decoded by threads. On one machine a process serves each GPU,
+    or one all CPU cores; on a cluster each worker is a process of its own.
 
     Args:
-        encoder, regions: directories with `encoder.safetensors` and `boxes.parquet`.
+        encoder, regions: directories of those artifacts.
+        precision, compile: see `Frozen`.
         batch_size: crops in one forward pass.
+        device: "cuda" for all GPUs of a machine.
+        workers: cores for decoding photos, over all processes of this machine.
+
+    Raises:
+        ValueError: the boxes are of another catalog.
+        UnreadablePhoto: a photo is gone, broken or changed since the catalog was made.
     """
-    photos = Catalog(catalog, root)
-    boxes = pd.read_parquet(regions / "boxes.parquet", columns=["image", "x0", "y0", "x1", "y1"])
-    images, corners = boxes["image"].to_numpy(), boxes[["x0", "y0", "x1", "y1"]].to_numpy()
-    where = resolve_device(device)
-    backbone = load_encoder(encoder).to(where).eval()
-    (out / "scratch").mkdir(exist_ok=True)
-    progress = out / "scratch" / "features.json"
-
-    with FeatureFile(out / FEATURES_FILE, progress, len(boxes), backbone.backbone.channels) as file:
-        first, start = file.done, time.perf_counter()
-        last_checkpoint = start
-        for crops in _batches(photos, images, corners, first, size=size, batch_size=batch_size, workers=workers):
-            file.append(unit_half(backbone.features(crops.to(where, non_blocking=True))))
-            report.progress(file.done, len(boxes), "boxes")
-            if time.perf_counter() - last_checkpoint > _SECONDS_BETWEEN_CHECKPOINTS:
-                file.checkpoint()
-                last_checkpoint = time.perf_counter()
-        file.checkpoint()
-        if file.done != len(boxes):
-            raise RuntimeError(f"{file.done} boxes came where {len(boxes)} were due: a loader dropped or repeated some")
-    report.metric(boxes=len(boxes), channels=backbone.backbone.channels)
-    if first < len(boxes):
-        per_box = (time.perf_counter() - start) / (len(boxes) - first)
-        report.metric(seconds_per_box=per_box, seconds_per_image=per_box * len(boxes) / len(photos))
-
-
-def _batches(
-    photos: Catalog, images: np.ndarray, corners: np.ndarray, first: int, *, size: int, batch_size: int, workers: int
-) -> Iterator[Tensor]:
-    """The crops of the boxes from number `first` on, (B, 3, size, size) uint8; every B but the last is `batch_size`."""
-    dataset = _Crops(photos, images[first:], corners[first:], size)
-    loader = DataLoader(
-        dataset,
-        batch_size=None,  # an item is already a stack: all boxes of a photo
-        num_workers=workers,
-        worker_init_fn=init_worker if workers else None,
-        multiprocessing_context="spawn" if workers else None,
+    photos, boxes = Photos(Catalog(catalog, root)), Boxes(regions)
+    boxes.check(len(photos))
+    local = isinstance(engine, LocalEngine)
+    gpus = torch.cuda.device_count() if local and resolve_device(device) == torch.device("cuda") else 0
+    if local:
+        engine = NumberedEngine(gpus, torch.cuda.set_device) if gpus else LocalEngine(1)
+    processes = max(1, gpus) if local else _OF_A_CLUSTER
+    job = _Job(
+        file=out / FEATURES_FILE, encoder=encoder, device=device, local=local, precision=precision,
+        compile=compile if mode == "crops" else False, expected=len(boxes) // processes,
+        mode=mode, size=size, map_side=map_side, batch_size=batch_size,
+        threads=_threads(workers, gpus) if local else 1, photos=photos, boxes=boxes,
+    )  # fmt: skip
+    channels = load_encoder(encoder).backbone.channels
+    folder = out / "scratch" / "roi_features"
+    with FeatureFile(job.file, len(boxes), channels) as file:
+        if not file.kept:
+            shutil.rmtree(folder, ignore_errors=True)  # says of rows that they are there which are not
+    a_photo = max(1.0, len(boxes) / max(1, len(photos)))
+    shards = cut(len(photos), folder, ".json", max(SHARD, round(_BATCHES_A_SHARD * batch_size / a_photo)))
+    try:
+        make_shards(partial(_make, job), shards, engine, report)
+        if mode == "feature_map":
+            _compare(job, report)
+    finally:
+        _network.cache_clear()
+    seconds = sum(json.loads(shard.path.read_text())["seconds"] for shard in shards)
+    report.metric(
+        boxes=len(boxes),
+        channels=channels,
+        bytes_per_image=job.file.stat().st_size / len(photos),
+        seconds_per_box=seconds / len(boxes),
+        seconds_per_image=seconds / len(photos),
     )
-    waiting: list[Tensor] = []
-    for crops in loader:
-        waiting.append(crops)
-        if sum(map(len, waiting)) >= batch_size:
-            *full, rest = torch.cat(waiting).split(batch_size)
-            if len(rest) == batch_size:
-                full, rest = [*full, rest], rest[:0]
-            yield from full
-            waiting = [rest.clone()] if len(rest) else []
-    if waiting:
-        yield torch.cat(waiting)
 
 
-class _Crops(Dataset):
-    """Item i: the boxes of the i-th photo that has any, cut out and resized, (n, 3, size, size) uint8 RGB."""
+def _threads(workers: int, gpus: int) -> int:
+    """Threads that decode for one process. A CPU that also embeds needs but a few: an eighth of its cores keeps up."""
+    return max(1, workers // (gpus or 8))
 
-    def __init__(self, photos: Catalog, images: np.ndarray, corners: np.ndarray, size: int) -> None:
-        """images: (n,) photo of each box, ascending. corners: (n, 4) x0, y0, x1, y1."""
-        self._photos, self._size, self._corners = photos, size, corners
-        self._images, starts = np.unique(images, return_index=True)
-        self._starts = np.append(starts, len(images))
 
-    def __len__(self) -> int:
-        return len(self._images)
+def _make(job: _Job, shard: Shard, path: Path) -> None:
+    """Writes the rows of the photos of `shard`, then to `path` what that took."""
+    start = time.perf_counter()
+    first, last = job.boxes.starts[[shard.first, shard.last]].tolist()
+    with FeatureFile(job.file, len(job.boxes), _network(job).channels) as file:
+        row = first
+        for features in _one_late(_features(job, job.mode, range(shard.first, shard.last))):
+            rows = unit_half(features)
+            file.write(row, rows)
+            row += len(rows)
+        file.sync()
+    path.write_text(json.dumps({"boxes": last - first, "seconds": time.perf_counter() - start}))
 
-    def __getitem__(self, index: int) -> Tensor:
-        photo = self._photos.decode(int(self._images[index]))
-        corners = self._corners[self._starts[index] : self._starts[index + 1]]
-        crops = np.empty((len(corners), self._size, self._size, 3), np.uint8)
-        for crop, box in zip(crops, corners.tolist(), strict=True):
-            crop[:] = np.asarray(photo.crop(box).resize((self._size, self._size), Image.Resampling.BILINEAR))
-        return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+@lru_cache(maxsize=1)
+def _network(job: _Job) -> Frozen:
+    """Loaded once in a process, whatever shards it gets."""
+    device = resolve_device(job.device)
+    if not job.local and device == torch.device("cuda"):  # the workers of a machine spread over its GPUs
+        torch.cuda.set_device(os.getpid() % torch.cuda.device_count())
+    encoder = load_encoder(job.encoder)
+    return Frozen(encoder, device, precision=job.precision, compile=job.compile, expected=job.expected)
+
+
+def _features(job: _Job, mode: str, images: Iterable[int]) -> Iterator[Tensor]:
+    """The features of all boxes of `images`, in order, some rows at a time."""
+    network = _network(job)
+    if mode == "feature_map":
+        return map_features(network, job.photos, job.boxes, images, side=job.map_side, threads=job.threads)
+    settings = {"size": job.size, "batch_size": job.batch_size, "threads": job.threads}
+    return crop_features(network, job.photos, job.boxes, images, **settings)
+
+
+def _one_late(batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Each batch after the next one was begun: a GPU works on that while the first is fetched and written."""
+    former: Tensor | None = None
+    for batch in batches:
+        if former is not None:
+            yield former
+        former = batch
+    if former is not None:
+        yield former
+
+
+def _compare(job: _Job, report: Report) -> None:
+    """Reports how far the features of some photos' boxes agree with those of their crops."""
+    images = np.unique(np.linspace(0, len(job.photos) - 1, _COMPARED_PHOTOS).astype(int)).tolist()
+    if len(images) < 2:
+        return
+    stored = Mapped(job.file).array
+    maps = np.concatenate([stored[slice(*job.boxes.starts[[image, image + 1]])] for image in images])
+    crops = np.concatenate([unit_half(features) for features in _features(job, "crops", images)])
+    cosine, same = agreement(crops, maps, np.repeat(images, [len(job.boxes.of(image)) for image in images]))
+    report.metric(agreement_cosine=cosine, agreement_same_nearest=same)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from stages.data.catalog import Catalog
-from stages.data.decode import decode
+from stages.data.catalog import Catalog, Roots
 from stages.data.unreadable import check_size, reading
 from stages.process import ordered_map, pool
 from stages.report import Report
@@ -30,9 +28,6 @@ OFFSETS_FILE = "offsets.npy"
 
 _SHARD = 32  # photos that a worker copies at a time
 _SHARDS_BETWEEN_CHECKPOINTS = 64
-
-# A photo to copy: its number, its file, its width and height in pixels.
-_Source = tuple[int, Path, tuple[int, int]]
 
 
 class Copies:
@@ -70,7 +65,7 @@ class Copies:
         return (self.directory / PHOTOS_FILE).open("rb", buffering=0)
 
 
-def run(*, out: Path, report: Report, catalog: Path, root: Path, side: int, quality: int, workers: int) -> None:
+def run(*, out: Path, report: Report, catalog: Path, root: Roots, side: int, quality: int, workers: int) -> None:
     """Writes `photos.jpegs`, the copies laid end to end, and `offsets.npy` (N + 1,) int64.
 
     Copy i is bytes offsets[i] to offsets[i + 1]: upright RGB, resized with antialiasing (PIL, bicubic), colours at half
@@ -90,11 +85,8 @@ def run(*, out: Path, report: Report, catalog: Path, root: Path, side: int, qual
     progress.parent.mkdir(exist_ok=True)
     offsets = np.zeros(len(photos) + 1, np.int64)
     done = _resume(progress, out / PHOTOS_FILE, offsets)
-    shards = (
-        [(image, photos.path(image), tuple(photos.sizes[image].tolist())) for image in range(first, last)]
-        for first, last in ((first, min(first + _SHARD, len(photos))) for first in range(done, len(photos), _SHARD))
-    )
-    copy = functools.partial(_copies, side, quality)
+    shards = (range(first, min(first + _SHARD, len(photos))) for first in range(done, len(photos), _SHARD))
+    copy = functools.partial(_copies, photos, side, quality)
     with (out / PHOTOS_FILE).open("ab") as file, pool(min(workers, -(-len(photos) // _SHARD))) as processes:
         file.truncate(int(offsets[done]))
         for number, jpegs in enumerate(ordered_map(processes, copy, shards, window=4 * max(1, workers)), 1):
@@ -110,14 +102,15 @@ def run(*, out: Path, report: Report, catalog: Path, root: Path, side: int, qual
     report.metric(photos=len(photos), bytes=int(offsets[-1]), bytes_per_photo=float(offsets[-1] / max(1, len(photos))))
 
 
-def _copies(side: int, quality: int, sources: Iterable[_Source]) -> list[bytes]:
-    return [_copy(side, quality, *source) for source in sources]
+def _copies(photos: Catalog, side: int, quality: int, images: range) -> list[bytes]:
+    return [_copy(photos, side, quality, image) for image in images]
 
 
-def _copy(side: int, quality: int, image: int, path: Path, size: tuple[int, int]) -> bytes:
-    with reading(image, path):
-        photo = decode(path)
-    check_size(image, path, photo.size, size)
+def _copy(photos: Catalog, side: int, quality: int, image: int) -> bytes:
+    size = tuple(photos.sizes[image].tolist())
+    with reading(photos, image):
+        photo = photos.decode(image)
+    check_size(photos, image, photo.size, size)
     scale = side / min(size)
     if scale < 1:
         photo = photo.resize((round(size[0] * scale), round(size[1] * scale)), Image.Resampling.BICUBIC)

@@ -7,6 +7,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -21,6 +22,8 @@ REDUCTIONS = (1, 2, 4, 8)
 # panoramas aside, no camera makes one. PIL would warn from half as many on, in every process that opens the photo.
 MAX_PIXELS = 180_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Larger files are rejected before they are read: those many pixels, uncompressed, of four channels of 16 bits, fit.
+MAX_BYTES = 2**31
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,15 +57,15 @@ class Rejection:
         return f"{self.kind}: {self.detail}"
 
 
-def decode(path: Path, reduction: int = 1) -> Image.Image:
-    """The photo in `path` as an upright RGB image (uint8), its EXIF orientation applied.
+def decode(file: Path | BinaryIO, reduction: int = 1) -> Image.Image:
+    """The photo in `file` as an upright RGB image (uint8), its EXIF orientation applied.
 
     Transparency is laid over white, as a browser shows it: the colours beneath transparent pixels are arbitrary, so
     just dropping alpha would bring up garbage. Samples of more than 8 bits are scaled, not clipped. Of an animation or
     a multi-picture file, the first picture.
 
     Args:
-        path: the file. Its content decides what it is, not its name.
+        file: its path, or itself. Its content decides what it is, not its name.
         reduction: 1, 2, 4 or 8. The result has size ceil(width / reduction) x ceil(height / reduction). JPEGs are then
             decoded at that scale by libjpeg, which is cheaper; other formats are decoded whole and box-filtered. The
             two agree closely, not exactly; `reduction=1` is the plain decoder. Where a side is no multiple of
@@ -73,7 +76,7 @@ def decode(path: Path, reduction: int = 1) -> Image.Image:
         OSError, ValueError, SyntaxError: the file cannot be read or decoded. `inspect` says beforehand which can.
     """
     _check(reduction)
-    with Image.open(path, formats=FORMATS) as image:
+    with Image.open(file, formats=FORMATS) as image:
         return _upright_rgb(image, reduction)
 
 
@@ -97,39 +100,62 @@ def decode_pixels(file: bytes, reduction: int = 1) -> np.ndarray:
 
 
 def inspect(path: Path, min_side: int, max_pixels: int = MAX_PIXELS) -> PhotoInfo | Rejection:
-    """Decodes `path` once, whole, and says whether it is usable; never raises because of what is in the file.
+    """Reads and decodes `path` once, whole, and says whether it is usable; never raises because of what is in the file.
 
     Args:
         min_side: photos whose shorter side has fewer pixels are rejected.
         max_pixels: photos of more pixels are rejected before anything is decoded.
     """
+    content = read(path)
+    return content if isinstance(content, Rejection) else inspect_content(content, min_side, max_pixels)
+
+
+def read(path: Path) -> bytes | Rejection:
+    """The content of a file, or why it can't be read."""
     try:
         size = path.stat().st_size
         if not path.is_file():
             return Rejection("unreadable", "not a regular file")
-        if size == 0:
-            return Rejection("empty", "zero bytes")
+        return path.read_bytes() if size <= MAX_BYTES else too_many_bytes(size)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return rejection(error)
+
+
+def inspect_content(content: bytes, min_side: int, max_pixels: int = MAX_PIXELS) -> PhotoInfo | Rejection:
+    """`inspect` for a file with this content."""
+    if not content:
+        return Rejection("empty", "zero bytes")
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL warns of odd metadata and of many pixels; neither is a reason here
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     return _too_many_pixels(f"{image.width} x {image.height} pixels", max_pixels)
                 width, height = _upright_rgb(image, 1).size
-    except FileNotFoundError:
-        return Rejection("missing", "no such file")
     except Image.DecompressionBombError:
         return _too_many_pixels("far more pixels", max_pixels)
     except UnidentifiedImageError:
         return Rejection("not an image", f"the content is none of {', '.join(FORMATS)}")
     except Exception as error:  # a damaged file may raise nearly anything inside PIL's decoders
-        if isinstance(error, OSError) and error.errno is not None:  # from the system; PIL's own carry no number
-            return Rejection("unreadable", os.strerror(error.errno))
-        if "truncated" in str(error).lower():
-            return Rejection("truncated", "the file ends before the picture does")
-        return Rejection("corrupt", f"{type(error).__name__}: {error}"[:200])
+        return rejection(error)
     if min(width, height) < min_side:
         return Rejection("too small", f"{width} x {height} pixels; the shorter side must have at least {min_side}")
-    return PhotoInfo(width, height, size)
+    return PhotoInfo(width, height, len(content))
+
+
+def rejection(error: Exception) -> Rejection:
+    """What an error of reading or decoding means."""
+    if isinstance(error, FileNotFoundError):
+        return Rejection("missing", "no such file")
+    if isinstance(error, OSError) and error.errno is not None:  # from the system; PIL's own carry no number
+        return Rejection("unreadable", os.strerror(error.errno))
+    if "truncated" in str(error).lower():
+        return Rejection("truncated", "the file ends before the picture does")
+    return Rejection("corrupt", f"{type(error).__name__}: {error}"[:200])
+
+
+def too_many_bytes(size: int) -> Rejection:
+    return Rejection("too large", f"{size:,} bytes; at most {MAX_BYTES:,} are read")
 
 
 def _check(reduction: int) -> None:

@@ -85,8 +85,11 @@ def training_loader(
     return Prefetching(loader, device) if on_gpu else loader
 
 
-def photo_loader(catalog: Catalog, *, resize: int, crop: int, batch_size: int, workers: int) -> DataLoader:
-    """All photos in the order of the catalog: (image numbers (B,) int64, (B, 3, crop, crop) uint8 RGB).
+def photo_loader(
+    catalog: Catalog, *, resize: int, crop: int, batch_size: int, workers: int, first: int = 0
+) -> DataLoader:
+    """All photos from number `first` on, in the order of the catalog: (image numbers (B,) int64, (B, 3, crop, crop)
+    uint8 RGB).
 
     The shorter side is resized to `resize` pixels (PIL, bilinear with antialiasing), then the centre is cropped.
 
@@ -98,7 +101,8 @@ def photo_loader(catalog: Catalog, *, resize: int, crop: int, batch_size: int, w
         raise ValueError(
             f"crop={crop} is larger than resize={resize}, which would add black borders: lower crop or raise resize."
         )
-    return make_loader(_WholePhotos(catalog, resize, crop), workers, batch_size=batch_size)
+    remaining = range(first, len(catalog))
+    return make_loader(_WholePhotos(catalog, resize, crop), workers, batch_size=batch_size, sampler=remaining)
 
 
 class EpochStream:

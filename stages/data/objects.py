@@ -12,16 +12,19 @@ from stages.data.views import View, plain_view
 MIN_SIDE = 16
 
 
+def clear_objects(objects: pd.DataFrame) -> pd.DataFrame:
+    """Without crowds (no single object) and difficult ones (hard to name for people too)."""
+    return objects[~objects["crowd"].astype(bool) & ~objects["difficult"].astype(bool)]
+
+
 def measured_objects(catalog: Catalog) -> pd.DataFrame:
-    """The objects that are compared, sorted by image: neither crowds (no single object) nor difficult ones (hard to
-    name for people too), and at least MIN_SIDE pixels wide and high.
+    """The objects that are compared, sorted by image: `clear_objects` of at least MIN_SIDE pixels in width and height.
 
     Raises:
         ValueError: no class has objects in two photos.
     """
-    objects = catalog.labels
-    large = np.minimum(objects["x1"] - objects["x0"], objects["y1"] - objects["y0"]) >= MIN_SIDE
-    kept = objects[large & ~objects["crowd"].astype(bool) & ~objects["difficult"].astype(bool)]
+    objects = clear_objects(catalog.labels)
+    kept = objects[np.minimum(objects["x1"] - objects["x0"], objects["y1"] - objects["y0"]) >= MIN_SIDE]
     if not in_two_photos(kept).any():
         raise ValueError(
             f"the catalog of {catalog.root} has no class with objects of at least {MIN_SIDE} pixels in two photos, so "

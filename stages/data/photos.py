@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from PIL import Image
 
 from stages.data.catalog import Catalog
@@ -13,7 +11,7 @@ from stages.data.unreadable import UnreadablePhoto, check_size, reading
 
 
 class Photos:
-    """Opens photos of a catalog, or their copies. Pickles as paths: each worker reads the tables for itself."""
+    """Opens photos of a catalog, or their copies. Pickles as paths: a worker maps the same files and reads no table."""
 
     def __init__(self, catalog: Catalog, copies: Copies | None = None) -> None:
         self._catalog, self._copies = catalog, copies
@@ -22,13 +20,6 @@ class Photos:
                 f"{copies.directory} holds {len(copies)} copies for the {len(catalog)} photos of "
                 f"{catalog.directory}: they are not of one run. Run the steps catalog and copies again, in this order."
             )
-
-    def __getstate__(self) -> tuple[Path, Path, Copies | None]:
-        return self._catalog.directory, self._catalog.root, self._copies
-
-    def __setstate__(self, state: tuple[Path, Path, Copies | None]) -> None:
-        directory, root, self._copies = state
-        self._catalog = Catalog(directory, root)
 
     def __len__(self) -> int:
         return len(self._catalog)
@@ -48,20 +39,18 @@ class Photos:
             try:
                 pixels = self._copies.pixels(image)
             except Exception as error:  # a damaged file may raise nearly anything inside the decoder
-                path = self._catalog.path(image)
+                path = self._catalog.place(image)
                 raise UnreadablePhoto(image, path, f"its copy in {self._copies.directory}: {error}") from error
             return Photo(pixels, scale_x=pixels.shape[1] / width, scale_y=pixels.shape[0] / height)
-        path = self._catalog.path(image)
-        with reading(image, path):
+        with reading(self._catalog, image):
             pixels = self._catalog.pixels(image, reduction)
         promised = -(-width // reduction), -(-height // reduction)
-        check_size(image, path, (pixels.shape[1], pixels.shape[0]), promised)
+        check_size(self._catalog, image, (pixels.shape[1], pixels.shape[0]), promised)
         return Photo(pixels, scale_x=1 / reduction, scale_y=1 / reduction)
 
     def decode(self, image: int) -> Image.Image:
         """The whole upright RGB photo, never a copy. Raises UnreadablePhoto as `open` does."""
-        path = self._catalog.path(image)
-        with reading(image, path):
+        with reading(self._catalog, image):
             photo = self._catalog.decode(image)
-        check_size(image, path, photo.size, tuple(self._catalog.sizes[image].tolist()))
+        check_size(self._catalog, image, photo.size, tuple(self._catalog.sizes[image].tolist()))
         return photo

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
+from stages.data.mapped import Mapped
 from stages.data.views import BYOL_VIEW_1, BYOL_VIEW_2, Box, Photometry, View, draw_view, jitter_box, scene_crop
 
 Pair = tuple[Photometry, Photometry]
 
-_REMEDY = "The tables are not of one run: run the steps catalog, regions and correspondence again, in this order."
+_CHECKED = 2**16  # photos at a time
+_REMEDY = "The files are not of one run: run the steps catalog, regions and correspondence again, in this order."
 
 
 class Policy(Protocol):
@@ -72,6 +73,8 @@ class OrlViews:
     that have pairs, the pair uniform over the neighbour's. RoIs are resized whole, without another random crop.
     The first of two patches gets the colours of view 1, the second those of view 2.
 
+    Boxes and pairs are read from memory-mapped files, in constant time and memory, by all worker processes alike.
+
     Source: ORL (arXiv:2106.11952), section 3.1, stage 3, and the official code (openselfsup/datasets/orl.py).
     """
 
@@ -80,8 +83,8 @@ class OrlViews:
     def __init__(
         self,
         photo_views: ImageViews,
-        boxes: pd.DataFrame,
-        pairs: pd.DataFrame,
+        regions: Path,
+        correspondence: Path,
         *,
         patch_size: int,
         jitter: Literal["one", "both"] = "one",
@@ -90,67 +93,67 @@ class OrlViews:
         """
         Args:
             photo_views: draws the two views of the whole photo.
-            boxes: image, roi, x0, y0, x1, y1; sorted by image and roi, the roi of an image numbered from 0.
-            pairs: image, rank, neighbor, roi, neighbor_roi; sorted by image and rank.
+            regions: directory of `corners.npy` (boxes, 4) and `starts.npy` (N + 1,): the boxes of photo i are rows
+                starts[i] .. starts[i + 1] - 1.
+            correspondence: directory of `pair_neighbors.npy` (N, K), `pair_starts.npy` (N K + 1,) and `pair_rois.npy`
+                (pairs, 2): the pairs of photo i and its neighbour of rank r are rows starts[i K + r] and on, numbers
+                of a box of the photo and one of the neighbour.
             patch_size: side of the four RoI views in pixels.
             jitter: "one": `intra_1` is the box as it is, and `intra_2` must overlap it with an IoU over 0.5 (official
                 code); "both": both are jittered and may lie anywhere within reach (paper).
             photometry: colour operations of the first and of the second patch.
 
         Raises:
-            ValueError: a photo has no box or no pair, or the two tables do not fit each other.
+            ValueError: a photo has no box or no pair, or the files do not fit each other or the photos.
         """
         if jitter not in ("one", "both"):
             raise ValueError(f'jitter={jitter!r} is unknown: pass "one" (official code) or "both" (paper).')
-        images = len(photo_views.sizes)
         self._photo_views, self._patch_size = photo_views, patch_size
         self._jitter, self._photometry = jitter, photometry
+        self._boxes, self._box_start = Mapped(regions / "corners.npy"), Mapped(regions / "starts.npy")
+        self._neighbors = Mapped(correspondence / "pair_neighbors.npy")
+        self._pair_start = Mapped(correspondence / "pair_starts.npy")
+        self._pairs = Mapped(correspondence / "pair_rois.npy")
+        self._check(len(photo_views.sizes))
 
-        # image -> rows of its boxes; image -> its neighbours; neighbour -> rows of its pairs.
-        box_start = _starts(boxes["image"].to_numpy(), images, "box")
-        roi = np.arange(len(boxes)) - box_start[boxes["image"].to_numpy()]
-        if not np.array_equal(boxes["roi"].to_numpy(), roi):
-            raise ValueError(f"boxes are not sorted by image and numbered by roi from 0. {_REMEDY}")
-        owner, rank = pairs["image"].to_numpy(), pairs["rank"].to_numpy()
-        _starts(owner, images, "pair")
-        first = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]) | (rank[1:] != rank[:-1])])
-        for column, holder in (("roi", "image"), ("neighbor_roi", "neighbor")):
-            # An image beyond the last has no boxes.
-            boxes_of = np.r_[np.diff(box_start), 0][np.minimum(pairs[holder].to_numpy(), images)]
-            wrong = pairs[column].to_numpy() >= boxes_of
+    def _check(self, images: int) -> None:
+        boxes, starts = len(self._boxes), self._box_start.array
+        if len(starts) != images + 1 or starts[-1] != boxes:
+            raise ValueError(f"{boxes} boxes of {len(starts) - 1} photos do not belong to {images} photos. {_REMEDY}")
+        neighbors, pair_starts = self._neighbors.array, self._pair_start.array
+        if len(neighbors) != images or len(pair_starts) != neighbors.size + 1 or pair_starts[-1] != len(self._pairs):
+            raise ValueError(
+                f"{len(self._pairs)} pairs of {len(neighbors)} photos do not belong to {images} photos. {_REMEDY}"
+            )
+        for first in range(0, images, _CHECKED):
+            last = min(first + _CHECKED, images)
+            _check_each_has("box", np.diff(starts[first : last + 1]), first)
+            others = neighbors[first:last]
+            begin, end = first * others.shape[1], last * others.shape[1]
+            counts = np.diff(pair_starts[begin : end + 1])
+            _check_each_has("pair", counts.reshape(others.shape).sum(axis=1), first)
+            self._check_numbers(np.arange(first, last).repeat(others.shape[1]), others.ravel(), counts, begin)
+
+    def _check_numbers(self, images: np.ndarray, neighbors: np.ndarray, counts: np.ndarray, begin: int) -> None:
+        """That pairs name boxes that there are. images, neighbors, counts: (groups,) of the groups from `begin` on."""
+        starts, pair_starts = self._box_start.array, self._pair_start.array
+        pairs = self._pairs.array[pair_starts[begin] : pair_starts[begin + len(counts)]]
+        for column, holders in (("roi", images), ("neighbor_roi", neighbors)):
+            there = (holders >= 0) & (holders < len(starts) - 1)  # an image beyond the last has no boxes
+            holders_there = np.where(there, holders, 0)
+            boxes = np.where(there, starts[holders_there + 1] - starts[holders_there], 0).repeat(counts)
+            number = pairs[:, int(column == "neighbor_roi")]
+            wrong = (number < 0) | (number >= boxes)
             if wrong.any():
-                row = pairs.iloc[int(wrong.argmax())]
-                raise ValueError(f"a pair names {column} {row[column]} of image {row[holder]}: no such box. {_REMEDY}")
-
-        self._box_start = _shared(box_start)
-        self._boxes = _shared(boxes[["x0", "y0", "x1", "y1"]].to_numpy(np.int32))
-        self._neighbor_start = _shared(_starts(owner[first], images, "pair"))
-        self._neighbors = _shared(pairs["neighbor"].to_numpy(np.int32)[first])
-        self._pair_start = _shared(np.r_[first, len(pairs)])
-        self._pairs = _shared(pairs[["roi", "neighbor_roi"]].to_numpy(np.int32))
-
-    @classmethod
-    def from_artifacts(
-        cls,
-        photo_views: ImageViews,
-        regions: Path,
-        correspondence: Path,
-        *,
-        patch_size: int,
-        jitter: Literal["one", "both"] = "one",
-        photometry: Pair = (BYOL_VIEW_1, BYOL_VIEW_2),
-    ) -> OrlViews:
-        """ORL's views from `boxes.parquet` in `regions` and `pairs.parquet` in `correspondence`."""
-        boxes = pd.read_parquet(regions / "boxes.parquet", columns=["image", "roi", "x0", "y0", "x1", "y1"])
-        columns = ["image", "rank", "neighbor", "roi", "neighbor_roi"]
-        pairs = pd.read_parquet(correspondence / "pairs.parquet", columns=columns)
-        return cls(photo_views, boxes, pairs, patch_size=patch_size, jitter=jitter, photometry=photometry)
+                at = int(wrong.argmax())
+                image = holders.repeat(counts)[at]
+                raise ValueError(f"a pair names {column} {number[at]} of image {image}: no such box. {_REMEDY}")
 
     def plan(self, rng: np.random.Generator, image: int) -> dict[str, View]:
         views = self._photo_views.plan(rng, image)
 
         width, height = self._photo_views.photo_size(image)
-        box = self._box(image, _draw_row(rng, self._box_start, image) - int(self._box_start[image]))
+        box = self._box(image, _draw(rng, self._box_start.array[image : image + 2]))
         if self._jitter == "one":
             intra = box, jitter_box(rng, box, width, height, min_iou=0.5)
         else:
@@ -159,9 +162,12 @@ class OrlViews:
                 jitter_box(rng, box, width, height, min_iou=None),
             )
 
-        row = _draw_row(rng, self._neighbor_start, image)
-        neighbor = int(self._neighbors[row])
-        roi, neighbor_roi = self._pairs[_draw_row(rng, self._pair_start, row)].tolist()
+        neighbors = self._neighbors.array[image]
+        starts = self._pair_start.array[image * len(neighbors) : (image + 1) * len(neighbors) + 1]
+        with_pairs = np.flatnonzero(np.diff(starts))
+        rank = int(with_pairs[rng.integers(len(with_pairs))])
+        neighbor = int(neighbors[rank])
+        roi, neighbor_roi = self._pairs.array[starts[rank] + _draw(rng, starts[rank : rank + 2])].tolist()
 
         for name, photo, patch_box, photometry in (
             ("intra_1", image, intra[0], self._photometry[0]),
@@ -173,7 +179,7 @@ class OrlViews:
         return views
 
     def _box(self, image: int, roi: int) -> Box:
-        x0, y0, x1, y1 = self._boxes[int(self._box_start[image]) + roi].tolist()
+        x0, y0, x1, y1 = self._boxes.array[int(self._box_start.array[image]) + roi].tolist()
         return x0, y0, x1, y1
 
 
@@ -185,21 +191,17 @@ def _shared(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).clone()
 
 
-def _starts(images: np.ndarray, count: int, thing: str) -> np.ndarray:
-    """(count + 1,) int64: the rows of image i are start[i] .. start[i + 1], for a sorted column of image numbers."""
-    if len(images) and (images[0] < 0 or images[-1] >= count or (images[1:] < images[:-1]).any()):
-        raise ValueError(f"the table of {thing} rows is not sorted by image within 0 .. {count - 1}. {_REMEDY}")
-    starts = np.searchsorted(images, np.arange(count + 1))
-    empty = np.flatnonzero(starts[1:] == starts[:-1])
+def _check_each_has(thing: str, counts: np.ndarray, first: int) -> None:
+    """counts: (n,) things of each of the images from number `first` on."""
+    empty = np.flatnonzero(counts <= 0)
     if len(empty):
         raise ValueError(
-            f"image {empty[0]} (its row in images.parquet; {len(empty)} of {count} images in all) has no {thing}, "
-            f"but ORL draws one of every photo in every epoch. {_REMEDY}"
+            f"image {first + empty[0]} (its row in images.parquet) has no {thing}, but ORL draws one of every photo in "
+            f"every epoch. {_REMEDY}"
         )
-    return starts
 
 
-def _draw_row(rng: np.random.Generator, starts: Tensor, item: int) -> int:
-    """A uniformly drawn row of those that belong to `item`."""
-    first, end = starts[item : item + 2].tolist()
-    return int(rng.integers(first, end))
+def _draw(rng: np.random.Generator, ends: np.ndarray) -> int:
+    """A uniformly drawn number from 0 on, of as many as lie between the two `ends`."""
+    first, end = ends.tolist()
+    return int(rng.integers(end - first))

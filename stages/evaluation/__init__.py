@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.data.catalog import Catalog
+from stages.data.catalog import Catalog, Roots
 from stages.data.objects import measured_objects, object_views
 from stages.data.views import View
 from stages.evaluation import linear_svm, object_neighbors, spread, view_retrieval
@@ -38,11 +38,11 @@ def run(
     report: Report,
     encoders: dict[str, Path],
     train: Path | None,
-    train_root: Path | None,
+    train_root: Roots | None,
     test: Path | None,
-    test_root: Path | None,
+    test_root: Roots | None,
     catalog: Path,
-    root: Path,
+    root: Roots,
     resize: int,
     crop: int,
     object_size: int,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -46,14 +45,13 @@ def draw(pool: Executor, catalog: Catalog, views: Sequence[Sequence[View]]) -> I
     Raises:
         RuntimeError: a photo can't be read any more.
     """
-    fn = functools.partial(_draw, catalog.directory, catalog.root)
+    fn = functools.partial(_draw, catalog)
     tasks = (views[start : start + _PHOTOS_A_TASK] for start in range(0, len(views), _PHOTOS_A_TASK))
     for pixels in ordered_map(pool, fn, tasks, window=_TASKS_AHEAD):
         yield torch.from_numpy(pixels)
 
 
-def _draw(directory: Path, root: Path, views: Sequence[Sequence[View]]) -> np.ndarray:
-    catalog = _catalog(directory, root)
+def _draw(catalog: Catalog, views: Sequence[Sequence[View]]) -> np.ndarray:
     pictures: list[np.ndarray] = []
     for of_photo in views:
         named = {str(number): view for number, view in enumerate(of_photo)}
@@ -61,13 +59,8 @@ def _draw(directory: Path, root: Path, views: Sequence[Sequence[View]]) -> np.nd
             drawn = render(named, lambda image, _: Photo(catalog.pixels(image)))
         except Exception as error:  # a damaged file may raise nearly anything inside its decoder
             raise RuntimeError(
-                f"{catalog.path(of_photo[0].image)} could be used when the catalog was made, and no longer can: "
+                f"{catalog.place(of_photo[0].image)} could be used when the catalog was made, and no longer can: "
                 f"{type(error).__name__}: {error}. Bring the file back or make the catalog again."
             ) from error
         pictures.extend(drawn[name].numpy() for name in named)
     return np.stack(pictures)
-
-
-@functools.lru_cache(maxsize=4)
-def _catalog(directory: Path, root: Path) -> Catalog:
-    return Catalog(directory, root)

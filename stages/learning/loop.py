@@ -339,7 +339,7 @@ def _check_readable(unreadable: Mapping[int, str], catalog: Catalog, limit: floa
 
 
 def _not_finite(step: int, loss: float, gradient: float, catalog: Catalog, samples: list[tuple[int, int]]) -> str:
-    names = [str(catalog.images["path"].iloc[image]) for _, image in samples]
+    names = [catalog.name(image) for _, image in samples]
     more = f" and {len(names) - _SHOWN_IMAGES} more" if len(names) > _SHOWN_IMAGES else ""
     return (
         f"step {step} has loss {loss} and gradient norm {gradient}. Both must be finite, so training stopped; no "

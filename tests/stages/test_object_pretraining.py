@@ -15,6 +15,7 @@ from stages import object_pretraining
 from stages.data.catalog import Catalog
 from stages.learning.encoder import load_encoder, random_encoder, save_encoder
 from stages.report import Report
+from tests.stages.correspondence.mined_files import write_boxes, write_pairs
 from tests.stages.learning.settings import ENCODER, LOOP, PLACE
 
 
@@ -26,8 +27,7 @@ def mined(photo_catalog: Catalog, tmp_path_factory: pytest.TempPathFactory) -> P
     image, roi = np.repeat(np.arange(n), 2), np.tile([0, 1], n)
     boxes = pd.DataFrame({"image": image, "roi": roi, "x0": 10 * roi, "y0": 5, "x1": 90 + 10 * roi, "y1": 85})
     pairs = pd.DataFrame({"image": image, "rank": 0, "neighbor": (image + 1) % n, "roi": roi, "neighbor_roi": 1 - roi})
-    boxes.to_parquet(out / "boxes.parquet")
-    pairs.to_parquet(out / "pairs.parquet")
+    write_pairs(out, write_boxes(out, boxes), pairs)
     return out
 
 

@@ -18,7 +18,7 @@ LABELLED = {"train": {"format": "scenes", "split": "train"}, "test": {"format": 
 
 
 def plan(contents: str = "abc", **sections: dict) -> Plan:
-    return make_plan(Config.model_validate(FOLDER | sections), lambda dataset: contents, Path("hashes.parquet"))
+    return make_plan(Config.model_validate(FOLDER | sections), lambda dataset: contents, Path("hashes.npy"))
 
 
 def versions(made: Plan) -> dict[str, str]:
@@ -132,11 +132,11 @@ def test_labelled_data_that_are_not_there_stop_only_an_evaluation() -> None:
         return "abc"
 
     for until in ("object_pretraining", "correspondence", "catalog"):
-        made = make_plan(config, fingerprint, Path("hashes.parquet"), until)
+        made = make_plan(config, fingerprint, Path("hashes.npy"), until)
         assert "evaluation" not in made.nodes
         assert versions(made).items() <= versions(plan()).items(), "versions do not depend on how far a run goes"
     with pytest.raises(ValueError, match=r"evaluation.train: there is no such folder. `--until object_pretraining`"):
-        make_plan(config, fingerprint, Path("hashes.parquet"))
+        make_plan(config, fingerprint, Path("hashes.npy"))
 
 
 def test_labelled_data_do_not_touch_pretraining() -> None:

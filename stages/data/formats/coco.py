@@ -1,4 +1,8 @@
-"""Format `coco`: photos and boxes in one JSON file, as `instances_train2017.json` (cocodataset.org/#format-data)."""
+"""Format `coco`: photos and boxes in one JSON file, as `instances_train2017.json` (cocodataset.org/#format-data).
+
+LVIS (lvisdataset.org) writes the same, but for the address of a photo in place of its file name: there `root` is the
+folder that holds `train2017` and `val2017`, as one of its lists may name photos of both.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.data.formats.listing import Labels, Listing, inside_root, object_table
+from stages.data.formats.remembered import Named, remembered
+from stages.data.texts import Texts
 
 
-def read(root: Path, annotations: Path) -> Listing:
+def read(root: Path, annotations: Path, cache: Path | None = None) -> Listing:
     """The photos that `annotations` lists, below `root`, in the order of that file, with or without objects.
+
+    Args:
+        cache: see `stages.data.formats.remembered`.
 
     Raises:
         ValueError: `annotations` is not such a file, or a photo lies outside `root`.
     """
-    content = _parse(annotations, keep_objects=False)
-    images = _images(content, root, annotations)
-    paths = list(dict.fromkeys(path for path, _ in images.values()))
-    if not content.get("annotations"):  # such as image_info_test2017.json
-        return Listing(paths)
-    return Listing(paths, [annotations], lambda: _read_labels(root, annotations, paths))
+
+    def parsed() -> Named:
+        content = _parse(annotations, keep_objects=False)
+        images = _images(content, root, annotations)
+        # Without annotations: such as image_info_test2017.json.
+        return Named(Texts.of(dict.fromkeys(path for path, _ in images.values())), bool(content.get("annotations")))
+
+    paths, labelled = remembered(cache, [annotations], ["coco", str(root.absolute())], parsed)
+    return Listing(paths, [annotations], lambda: _read_labels(root, annotations, paths)) if labelled else Listing(paths)
 
 
 class _Object(NamedTuple):
@@ -73,16 +85,25 @@ def _images(content: dict[str, Any], root: Path, annotations: Path) -> dict[Any,
     """COCO's image id -> path, (width, height)."""
     images = {}
     for entry in content["images"]:
-        if not isinstance(entry, dict) or not {"id", "file_name"} <= entry.keys():
+        name = _file_name(entry) if isinstance(entry, dict) else None
+        if name is None or "id" not in entry:
             raise ValueError(
                 f"dataset.annotations={annotations}: each of `images` needs `id` and `file_name`, not {entry!r:.200}."
             )
         size = int(entry.get("width") or 0), int(entry.get("height") or 0)
-        images[entry["id"]] = inside_root(entry["file_name"], root, annotations), size
+        images[entry["id"]] = inside_root(name, root, annotations), size
     return images
 
 
-def _read_labels(root: Path, annotations: Path, paths: list[str]) -> Labels:
+def _file_name(image: dict[str, Any]) -> str | None:
+    """Of LVIS the last folder and the name in `http://images.cocodataset.org/train2017/000000391895.jpg`."""
+    if isinstance(image.get("file_name"), str):
+        return image["file_name"]
+    address = image.get("coco_url")
+    return "/".join(address.split("/")[-2:]) if isinstance(address, str) else None
+
+
+def _read_labels(root: Path, annotations: Path, paths: Texts) -> Labels:
     content = _parse(annotations, keep_objects=True)
     images = _images(content, root, annotations)
     index = {path: image for image, path in enumerate(paths)}

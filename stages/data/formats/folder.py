@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from stages.data.formats.listing import Listing
+from stages.data.texts import Texts
 
 # fmt: off
 SUFFIXES = frozenset((
@@ -22,12 +26,16 @@ def read(root: Path) -> Listing:
     Linked folders are followed, but no folder is entered twice: a link to a folder that is in the tree anyway, or
     back up the tree, adds nothing.
     """
-    paths: list[str] = []
     ignored: Counter[str] = Counter()
+    return Listing(in_order(files_below(root, SUFFIXES, ignored)), ignored=ignored)
+
+
+def files_below(root: Path, suffixes: Collection[str], ignored: Counter[str]) -> Iterator[str]:
+    """Paths relative to `root` of the files with one of `suffixes`, in no order; counts the others in `ignored`."""
     entered: set[tuple[int, int]] = set()
     links: list[str] = []  # entered last, so that a photo is listed below its real folder where it has one
 
-    def walk(folder: str) -> None:
+    def walk(folder: str) -> Iterator[str]:
         waiting = [folder]
         while waiting:
             folder = waiting.pop()
@@ -40,23 +48,29 @@ def read(root: Path) -> Listing:
                     if entry.name.startswith("."):
                         continue
                     path = f"{folder}/{entry.name}" if folder else entry.name
+                    suffix = os.path.splitext(entry.name)[1].lower()
                     # os.path.isdir, because DirEntry.is_dir raises on a link to itself.
                     if entry.is_symlink() and os.path.isdir(entry):
                         links.append(path)
                     elif entry.is_dir(follow_symlinks=False):
                         waiting.append(path)
-                    elif not _is_utf8(entry.name):
+                    elif not _is_utf8(path):
                         ignored["(file name that is not UTF-8)"] += 1
-                    elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                        paths.append(path)
+                    elif suffix in suffixes:
+                        yield path
                     else:
-                        ignored[os.path.splitext(entry.name)[1].lower() or "(no suffix)"] += 1
+                        ignored[suffix or "(no suffix)"] += 1
 
-    walk("")
+    yield from walk("")
     while links:
         links.sort(reverse=True)
-        walk(links.pop())
-    return Listing(sorted(paths), ignored=ignored)
+        yield from walk(links.pop())
+
+
+def in_order(paths: Iterable[str]) -> Texts:
+    """The paths, sorted. UTF-8 sorts as its characters do."""
+    found = Texts.of(paths).arrow()
+    return Texts.from_arrow(found.take(pc.array_sort_indices(found)))
 
 
 def _is_utf8(name: str) -> bool:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from stages.data.formats.listing import Listing, inside_root
+from stages.data.texts import Texts
 
 
 def read(root: Path, list_file: Path) -> Listing:
@@ -16,10 +19,14 @@ def read(root: Path, list_file: Path) -> Listing:
         ValueError: a path leads out of `root`, or the file is not text in UTF-8.
     """
     try:
-        lines = [line.strip() for line in list_file.read_text(encoding="utf-8-sig").splitlines()]
+        with list_file.open(encoding="utf-8-sig") as lines:
+            named = Texts.of(inside_root(line, root, list_file) for line in map(str.strip, lines) if _names(line))
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{list_file} is not text in UTF-8 ({error}). Pass a text file with one path a line."
         ) from error
-    named = (line for line in lines if line and not line.startswith("#"))
-    return Listing(list(dict.fromkeys(inside_root(line, root, list_file) for line in named)))
+    return Listing(Texts.from_arrow(pc.unique(named.arrow())))
+
+
+def _names(line: str) -> bool:
+    return bool(line) and not line.startswith("#")

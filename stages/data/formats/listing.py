@@ -6,10 +6,12 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from stages.data.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,15 @@ class Labels:
         categories: names; `objects.category` indexes them.
         objects: one row an object: image int32 (index into `Listing.paths`), category int32; x0, y0, x1, y1 float64
             in pixels, half-open; difficult and crowd bool; segmentation: COCO's polygons or RLE as JSON text, or None.
-        sizes: (number of paths, 2) int64, width and height that the annotations claim, 0 where they say nothing.
+        sizes: (number of paths, 2) int64, width and height that the annotations claim, 0 where they say nothing; None
+            where they never do.
+        relative: boxes are in shares of the photo's width and height instead of pixels.
     """
 
     categories: list[str]
     objects: pd.DataFrame
-    sizes: np.ndarray
+    sizes: np.ndarray | None
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,21 @@ class Listing:
     """The photos of a data set; nothing of them has been read yet.
 
     Attributes:
-        paths: relative to the root, POSIX style, each once, in an order that does not depend on the machine.
+        paths: relative to the root, POSIX style, each once, in an order that does not depend on the machine. Of photos,
+            or of the archives that hold them.
         annotation_files: what the labels are read from; part of the data set's fingerprint.
         read_labels: reads them; None where the data set has no labels.
         ignored: how many files were passed over, by suffix.
+        class_folders: the topmost folder of a path is the class of the photo.
+        archives: `paths` are tar archives.
     """
 
-    paths: list[str]
+    paths: Texts
     annotation_files: list[Path] = field(default_factory=list)
     read_labels: Callable[[], Labels] | None = None
     ignored: Counter[str] = field(default_factory=Counter)
+    class_folders: bool = False
+    archives: bool = False
 
 
 def object_table(rows: list[tuple]) -> pd.DataFrame:
@@ -60,11 +70,10 @@ def inside_root(path: str, root: Path, source: Path) -> str:
     Raises:
         ValueError: it leads out of `root`: a list from elsewhere must not reach any file of this machine.
     """
-    given = PurePath(path)
-    if given.is_absolute() and given.is_relative_to(root.absolute()):
-        given = given.relative_to(root.absolute())
-    normal = posixpath.normpath(given.as_posix())
-    if given.is_absolute() or normal == ".." or normal.startswith("../"):
+    normal, top = posixpath.normpath(path), posixpath.normpath(root.absolute().as_posix())
+    if normal.startswith(f"{top}/"):
+        normal = normal[len(top) + 1 :]
+    if normal.startswith(("/", "../")) or normal == "..":
         raise ValueError(
             f"{source} names the photo {path!r}, which lies outside dataset.root ({root}). "
             "Paths must stay inside the root: set dataset.root to a folder that holds all photos."

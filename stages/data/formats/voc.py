@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from stages.data.formats.listing import Labels, Listing, inside_root, object_table
+from stages.data.texts import Texts
 
 # All twenty always, so that a category has the same number in every split.
 # fmt: off
@@ -40,7 +41,7 @@ def read(root: Path, split: str) -> Listing:
     # The files of a single class add 1, 0 or -1 to each name.
     names = list(dict.fromkeys(line.split()[0] for line in names_file.read_text().splitlines() if line.strip()))
     prefix = f"{year}/" if year else ""
-    paths = [inside_root(f"{prefix}JPEGImages/{name}.jpg", root, names_file) for name in names]
+    paths = Texts.of(inside_root(f"{prefix}JPEGImages/{name}.jpg", root, names_file) for name in names)
     folder = root / year / "Annotations"
     if not folder.is_dir():  # some test sets come without
         return Listing(paths)

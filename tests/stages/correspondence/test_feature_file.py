@@ -1,63 +1,73 @@
-"""The feature file goes on where it was last safe, and trusts nothing else."""
+"""The feature file takes rows in any order, keeps what is its own, and trusts nothing else."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stages.correspondence.feature_file import FeatureFile
+from stages.data.mapped import Mapped
 
 ROWS = np.arange(40, dtype=np.float16).reshape(10, 4)
 
 
-def opened(folder: Path, rows: int = 10) -> FeatureFile:
-    return FeatureFile(folder / "features.npy", folder / "features.json", rows, 4)
+def read(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def write(folder: Path, safe: int, unsafe: int) -> None:
-    with opened(folder) as file:
-        file.append(ROWS[:safe])
-        file.checkpoint()
-        file.append(ROWS[safe : safe + unsafe])
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "features.npy"
 
 
-def finish(folder: Path) -> int:
-    with opened(folder) as file:
-        first = file.done
-        file.append(ROWS[first:])
-        file.checkpoint()
-    np.testing.assert_array_equal(np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False), ROWS)
-    return first
+def test_rows_in_any_order(path: Path) -> None:
+    with FeatureFile(path, 10, 4) as file:
+        assert not file.kept
+        file.write(7, ROWS[7:])
+        file.write(0, ROWS[:3])
+        file.sync()
+        with FeatureFile(path, 10, 4) as other:  # as another process has it
+            assert other.kept
+            other.write(3, ROWS[3:7])
+    np.testing.assert_array_equal(read(path), ROWS)
 
 
-def test_numpy_reads_it(tmp_path: Path) -> None:
-    assert finish(tmp_path) == 0
+def test_zeros_until_written(path: Path) -> None:
+    with FeatureFile(path, 10, 4) as file:
+        file.write(4, ROWS[4:5])
+    assert read(path).dtype == np.float16
+    np.testing.assert_array_equal(np.flatnonzero(read(path).any(axis=1)), [4])
 
 
-def test_goes_on_after_the_last_safe_row(tmp_path: Path) -> None:
-    write(tmp_path, safe=3, unsafe=4)
-    assert finish(tmp_path) == 3
-
-
-def test_a_finished_file_stays(tmp_path: Path) -> None:
-    finish(tmp_path)
-    assert finish(tmp_path) == 10
-
-
-@pytest.mark.parametrize("damage", ["shorter", "other header", "no file", "not JSON", "no number", "too many"])
-def test_starts_again_when_anything_is_odd(tmp_path: Path, damage: str) -> None:
-    write(tmp_path, safe=3, unsafe=0)
-    features, progress = tmp_path / "features.npy", tmp_path / "features.json"
-    if damage == "shorter":
-        features.write_bytes(features.read_bytes()[:-1])
-    elif damage == "other header":
-        np.save(features, np.zeros((9, 4), np.float16))
-    elif damage == "no file":
-        features.unlink()
+@pytest.mark.parametrize("damage", ["shorter", "longer", "other shape", "other type", "no array"])
+def test_starts_again_when_anything_is_odd(path: Path, damage: str) -> None:
+    with FeatureFile(path, 10, 4) as file:
+        file.write(0, ROWS)
+    content = path.read_bytes()
+    if damage in ("shorter", "longer", "no array"):
+        odd = {"shorter": content[:-1], "longer": content + b"\0", "no array": b"\0" * len(content)}
+        path.write_bytes(odd[damage])
     else:
-        values = {"not JSON": "{", "no number": json.dumps({"rows": None}), "too many": json.dumps({"rows": 11})}
-        progress.write_text(values[damage])
-    assert finish(tmp_path) == 0
+        np.save(path, np.ones((4, 10), np.float16) if damage == "other shape" else np.ones((10, 4), np.int16))
+    with FeatureFile(path, 10, 4) as file:
+        assert not file.kept
+    np.testing.assert_array_equal(read(path), np.zeros((10, 4)))
+
+
+@pytest.mark.parametrize(("first", "rows"), [(8, ROWS[:3]), (-1, ROWS[:1]), (0, ROWS[:, :3])])
+def test_rows_that_do_not_fit_are_refused(path: Path, first: int, rows: np.ndarray) -> None:
+    with FeatureFile(path, 10, 4) as file, pytest.raises(ValueError, match="do not fit a file of 10 rows of 4"):
+        file.write(first, rows)
+    np.testing.assert_array_equal(read(path), np.zeros((10, 4)))
+
+
+@pytest.mark.parametrize("left", [0, 50, 130, 207])
+def test_a_truncated_file_is_noticed_where_it_is_read(path: Path, left: int) -> None:
+    with FeatureFile(path, 10, 4) as file:
+        file.write(0, ROWS)
+    assert path.stat().st_size == 208
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match=r"features\.npy is damaged .* --force"):
+        _ = Mapped(path).array

@@ -73,6 +73,12 @@ def test_limits_are_inclusive(boxes: list[Box], kept: list[int]) -> None:
     assert filter_boxes(rows, min_side=96, max_aspect=3.0, max_iou=0.5, max_boxes=100).tolist() == kept
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_any_layout_of_whole_numbers(dtype: type[np.integer]) -> None:
+    boxes = np.asfortranarray(np.array([(0, 0, 100, 100), (5, 5, 105, 105), (0, 0, 20, 20)], dtype))
+    assert filter_boxes(boxes, min_side=10, max_aspect=3.0, max_iou=0.5, max_boxes=100).tolist() == [0, 2]
+
+
 @given(box(), box())
 def test_iou_counts_pixels(first: Box, second: Box) -> None:
     masks = []
@@ -81,4 +87,4 @@ def test_iou_counts_pixels(first: Box, second: Box) -> None:
         mask[y0:y1, x0:x1] = True
         masks.append(mask)
     expected = (masks[0] & masks[1]).sum() / (masks[0] | masks[1]).sum()
-    assert iou(np.array(first), np.array([second]))[0] == expected
+    assert iou(np.array([first]), 0, np.array([first, second]), 1) == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -100,11 +101,16 @@ def test_page_is_well_formed_and_needs_no_network(mined: tuple[Path, np.ndarray]
             assert image.format == "JPEG"
 
 
-def test_what_was_read_is_escaped(mined: tuple[Path, np.ndarray], photo_catalog: Catalog) -> None:
-    catalog = Catalog(photo_catalog.directory, photo_catalog.root)
-    _ = catalog.path(0)  # remembers the real paths before the shown ones are changed
-    catalog.images["path"] = '<script>alert("x")</script>.jpg'
-    text = written(mined, catalog, note="<b>&")
+def test_what_was_read_is_escaped(
+    mined: tuple[Path, np.ndarray], photo_catalog: Catalog, tmp_path: Path, write_catalog: Callable[..., None]
+) -> None:
+    images = photo_catalog.images
+    names = [f'{image}<script>alert("x")</script>.jpg' for image in images["image"]]
+    for image, name in enumerate(names):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(photo_catalog.path(image))
+    write_catalog(tmp_path, images.assign(path=names))
+    text = written(mined, Catalog(tmp_path, tmp_path), note="<b>&")
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "note = &lt;b&gt;&amp;" in text

@@ -165,8 +165,8 @@ def test_copies_need_no_photos(photo_catalog, small, tmp_path):
     assert (photo.scale_x * width, photo.scale_y * height) == (photo.pixels.shape[1], photo.pixels.shape[0])
 
 
-def test_copies_of_another_catalog_are_refused(photo_catalog, small, tmp_path):
-    photo_catalog.images.iloc[:5].to_parquet(tmp_path / "images.parquet")
+def test_copies_of_another_catalog_are_refused(photo_catalog, small, tmp_path, write_catalog):
+    write_catalog(tmp_path, photo_catalog.images.iloc[:5])
     with pytest.raises(ValueError, match=r"holds 8 copies for the 5 photos.*not of one run"):
         Photos(Catalog(tmp_path, photo_catalog.root), small)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.data.formats import Listing, read_listing
+from stages.data.formats import Listing, Source, read_listing
 
 
 def _read(format: str, root: Path, **settings) -> Listing:
-    return read_listing(**{"annotations": None, "split": None, "list_file": None} | settings, format=format, root=root)
+    return read_listing(Source(format, root, **settings), root)
 
 
 def _labels(listing: Listing):
@@ -36,7 +36,7 @@ def test_folder_takes_any_depth_and_case_in_path_order(tmp_path: Path) -> None:
     _touch(tmp_path, "b.PNG", "a/z.jpg", "a/deep/er/x.JPeG", "a.webp", "notes.txt", "a/readme", "a/model.pt")
     _touch(tmp_path, ".hidden.jpg", ".cache/thumb.jpg", "a/._z.jpg", "Größe/ein bild.tif")
     listing = _read("folder", tmp_path)
-    assert listing.paths == ["Größe/ein bild.tif", "a.webp", "a/deep/er/x.JPeG", "a/z.jpg", "b.PNG"]
+    assert list(listing.paths) == ["Größe/ein bild.tif", "a.webp", "a/deep/er/x.JPeG", "a/z.jpg", "b.PNG"]
     assert listing.ignored == {".txt": 1, "(no suffix)": 1, ".pt": 1}
     assert listing.read_labels is None
 
@@ -52,7 +52,7 @@ def test_folder_follows_links_once_and_no_loops(tmp_path: Path) -> None:
     (elsewhere / "back").symlink_to(root)
     (root / "self.jpg").symlink_to(root / "self.jpg")
     (root / "file.jpg").symlink_to(elsewhere / "far.jpg")
-    assert _read("folder", root).paths == ["file.jpg", "linked/far.jpg", "real/one.jpg", "self.jpg"]
+    assert list(_read("folder", root).paths) == ["file.jpg", "linked/far.jpg", "real/one.jpg", "self.jpg"]
 
 
 def test_folder_with_a_name_that_is_not_utf8(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_folder_with_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     listing = _read("folder", tmp_path)
-    assert listing.paths == []
+    assert list(listing.paths) == []
     assert listing.ignored.total() == 1
 
 
@@ -72,7 +72,7 @@ def test_list_file_keeps_its_order(tmp_path: Path) -> None:
     content = "\ufeff# photos\r\nb/2.jpg\r\n\r\na 1.jpg\n./b/../b/2.jpg\n" + f"{tmp_path}/c.jpg\n"
     (tmp_path / "list.txt").write_text(content, encoding="utf-8")
     listing = _read("list_file", tmp_path, list_file=tmp_path / "list.txt")
-    assert listing.paths == ["b/2.jpg", "a 1.jpg", "c.jpg"]
+    assert list(listing.paths) == ["b/2.jpg", "a 1.jpg", "c.jpg"]
 
 
 @pytest.mark.parametrize("line", ["../secret.jpg", "a/../../secret.jpg", "/etc/passwd", ".."])
@@ -106,7 +106,7 @@ def _coco(path: Path, **changes) -> Path:
 
 def test_coco_maps_ids_and_keeps_segmentations(tmp_path: Path) -> None:
     listing = _read("coco", tmp_path, annotations=_coco(tmp_path / "instances.json"))
-    assert listing.paths == ["b.jpg", "sub/a.jpg"]
+    assert list(listing.paths) == ["b.jpg", "sub/a.jpg"]
     labels = _labels(listing)
     assert labels.categories == ["car", "toothbrush"]
     assert labels.sizes.tolist() == [[100, 50], [40, 40]]
@@ -116,6 +116,31 @@ def test_coco_maps_ids_and_keeps_segmentations(tmp_path: Path) -> None:
         [[1.5, 2, 4.75, 2, 4.75, 6]],
         {"counts": [0, 81], "size": [9, 9]},
     ]
+
+
+def test_lvis_names_photos_by_their_address(tmp_path: Path) -> None:
+    address = "http://images.cocodataset.org/train2017/000000391895.jpg"
+    images = [{"id": 7, "coco_url": address, "width": 40, "height": 40}]
+    listing = _read("coco", tmp_path, annotations=_coco(tmp_path / "lvis.json", images=images))
+    assert list(listing.paths) == ["train2017/000000391895.jpg"]
+    assert _labels(listing).objects["image"].tolist() == [0, 0]
+    images[0]["coco_url"] = "http://host/../.."
+    with pytest.raises(ValueError, match=r"outside dataset\.root"):
+        _read("coco", tmp_path, annotations=_coco(tmp_path / "lvis.json", images=images))
+
+
+def test_coco_is_parsed_once_for_any_number_of_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source("coco", tmp_path, annotations=_coco(tmp_path / "instances.json"))
+    cache = tmp_path / "cache" / "hashes.npy"
+    first = read_listing(source, tmp_path, cache)
+    with monkeypatch.context() as context:
+        context.setattr("json.load", None)
+        second = read_listing(source, tmp_path, cache)
+    assert list(first.paths) == list(second.paths) == ["b.jpg", "sub/a.jpg"]
+    assert _labels(second).objects.equals(_labels(first).objects)
+    _coco(tmp_path / "instances.json", annotations=[])
+    assert read_listing(source, tmp_path, cache).read_labels is None
+    assert read_listing(source, tmp_path, cache).read_labels is None
 
 
 def test_coco_without_annotations_has_no_labels(tmp_path: Path) -> None:
@@ -222,7 +247,7 @@ def _voc(root: Path, year: str = "VOC2007", name: str = "dog") -> Path:
 
 def test_voc_boxes_become_half_open_from_zero(tmp_path: Path) -> None:
     listing = _read("voc", _voc(tmp_path), split="trainval")
-    assert listing.paths == ["JPEGImages/000001.jpg", "JPEGImages/000002.jpg"]
+    assert list(listing.paths) == ["JPEGImages/000001.jpg", "JPEGImages/000002.jpg"]
     labels = _labels(listing)
     assert labels.sizes.tolist() == [[60, 50], [0, 0]]
     assert len(labels.categories) == 20
@@ -307,7 +332,7 @@ def test_real_voc(shared_data: Path, split: str, images: int) -> None:
         ("list_file", {}, ValueError, "dataset.format=list_file needs dataset.list_file"),
         ("voc", {}, ValueError, "dataset.format=voc needs dataset.split"),
         ("voc", {"split": "train"}, FileNotFoundError, "is no VOC development kit"),
-        ("folders", {}, ValueError, "'folders' is unknown. Choose one of: folder, coco, voc, list_file"),
+        ("folders", {}, ValueError, "'folders' is unknown. Choose one of: folder, class_folders, coco"),
     ],
 )
 def test_missing_settings(tmp_path: Path, format: str, settings: dict, error: type, message: str) -> None:

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from stages.data import inspection
 from stages.data.catalog import Catalog
+from stages.data.decode import Rejection
 from stages.data.indexing import fingerprint, run
 from stages.report import Report
 
@@ -83,12 +85,32 @@ def test_catalog_of_a_mixed_folder(tmp_path: Path, mixed: Path, caplog: pytest.L
 
 
 def test_workers_change_no_byte(tmp_path: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.data.indexing._CHUNK", 3)
+    monkeypatch.setattr("stages.data.inspection._SMALLEST", 3)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     _index(tmp_path / "one", mixed, workers=1)
     _index(tmp_path / "two", mixed, workers=2)
-    for name in ("images.parquet", "rejected.parquet"):
+    for name in ("images.parquet", "rejected.parquet", "paths.npy", "sizes.npy", "sha256.npy"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stages.data.inspection._SMALLEST", 3)
+    looked_at: list[str] = []
+    look = inspection.read
+
+    def failing(path: Path) -> bytes | Rejection:
+        looked_at.append(path.name)
+        if len(looked_at) == 8:
+            raise KeyboardInterrupt
+        return look(path)
+
+    monkeypatch.setattr(inspection, "read", failing)
+    with pytest.raises(KeyboardInterrupt):
+        _index(tmp_path / "out", mixed)
+    catalog, _ = _index(tmp_path / "out", mixed)
+    assert len(looked_at) == 8 + 13 - 6, "two shards of three were whole"
+    whole, _ = _index(tmp_path / "whole", mixed)
+    assert catalog.images.equals(whole.images)
 
 
 def test_progress_reaches_the_total(tmp_path: Path, photos_dir: Path) -> None:

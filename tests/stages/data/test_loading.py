@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -20,6 +21,7 @@ from stages.data.photos import Photos
 from stages.data.policies import ImageViews, OrlViews
 from stages.data.render import render
 from stages.data.views import view_rng
+from tests.stages.correspondence.mined_files import write_boxes, write_pairs
 
 CPU = torch.device("cpu")
 
@@ -53,8 +55,8 @@ def copy_of(catalog: Catalog, out: Path) -> Catalog:
         path = out / "photos" / catalog.path(image).relative_to(catalog.root)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(catalog.path(image).read_bytes())
-    catalog.images.to_parquet(out / "images.parquet")
-    return Catalog(out, out / "photos")
+    shutil.copytree(catalog.directory, out / "catalog")
+    return Catalog(out / "catalog", out / "photos")
 
 
 def test_batches_do_not_depend_on_workers_or_resumption(photo_catalog):
@@ -81,12 +83,13 @@ def test_the_loader_leaves_the_global_generator_alone(photo_catalog):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_orl_batches_from_worker_processes(photo_catalog):
+def test_orl_batches_from_worker_processes(photo_catalog, tmp_path):
     images = len(photo_catalog)
     boxes = pd.DataFrame({"image": range(images), "roi": 0, "x0": 8, "y0": 8, "x1": 72, "y1": 60})
     pairs = pd.DataFrame({"image": range(images), "rank": 0, "roi": 0, "neighbor_roi": 0})
     pairs["neighbor"] = (pairs["image"] + 1) % images
-    policy = OrlViews(ImageViews(photo_catalog.sizes, size=32), boxes, pairs, patch_size=16)
+    write_pairs(tmp_path, write_boxes(tmp_path, boxes), pairs)
+    policy = OrlViews(ImageViews(photo_catalog.sizes, size=32), tmp_path, tmp_path, patch_size=16)
     settings = {"seed": 0, "batch_size": 4, "first_step": 0, "last_step": 2}
     for renderer in ("cpu", "device"):
         here, there = (
@@ -132,8 +135,8 @@ def test_no_photos_no_training():
         EpochStream(0, seed=0, batch_size=2, first_step=0, last_step=1)
 
 
-def test_a_worker_gets_paths_and_shared_memory_not_tables(photo_catalog, tmp_path):
-    photo_catalog.images.loc[np.arange(20_000) % len(photo_catalog)].to_parquet(tmp_path / "images.parquet")
+def test_a_worker_gets_paths_and_shared_memory_not_tables(photo_catalog, tmp_path, write_catalog):
+    write_catalog(tmp_path, photo_catalog.images.loc[np.arange(20_000) % len(photo_catalog)])
     large = Catalog(tmp_path, photo_catalog.root)
     policy = ImageViews(large.sizes, size=24)
     loader = training_loader(large, policy, seed=0, batch_size=2, first_step=0, last_step=1, workers=0)
@@ -181,7 +184,8 @@ def test_a_photo_whose_neighbor_is_unreadable_is_replaced_too(photo_catalog, tmp
     pairs = pd.DataFrame(
         {"image": range(8), "rank": 0, "roi": 0, "neighbor_roi": 0, "neighbor": [1, 2, 3, 4, 5, 6, 7, 0]}
     )
-    policy = OrlViews(ImageViews(catalog.sizes, size=32), boxes, pairs, patch_size=16)
+    write_pairs(tmp_path, write_boxes(tmp_path, boxes), pairs)
+    policy = OrlViews(ImageViews(catalog.sizes, size=32), tmp_path, tmp_path, patch_size=16)
     for renderer in ("cpu", "device"):
         (batch,) = training_loader(
             catalog, policy, seed=0, batch_size=8, first_step=0, last_step=1, workers=0, renderer=renderer

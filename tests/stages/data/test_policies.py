@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ import pytest
 
 from stages.data.policies import ImageViews, OrlViews
 from stages.data.views import iou, view_rng
+from tests.stages.correspondence.mined_files import write_boxes, write_pairs
 
 SIZES = np.array([[120, 100], [90, 140], [200, 80]])
 BOXES = pd.DataFrame(
@@ -29,8 +33,15 @@ PAIRS = pd.DataFrame(
 )
 
 
-def orl(boxes: pd.DataFrame = BOXES, pairs: pd.DataFrame = PAIRS, **settings) -> OrlViews:
-    return OrlViews(ImageViews(SIZES, size=64), boxes, pairs, patch_size=32, **settings)
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("mined")
+    write_pairs(folder, write_boxes(folder, BOXES), PAIRS)
+    return folder
+
+
+def orl(mined: Path, **settings) -> OrlViews:
+    return OrlViews(ImageViews(SIZES, size=64), mined, mined, patch_size=32, **settings)
 
 
 def box_of(image: int, roi: int) -> tuple[int, ...]:
@@ -56,8 +67,8 @@ def test_image_views_keep_to_the_crop_scale():
             assert (x1 - x0) * (y1 - y0) > 0.58 * 120 * 100
 
 
-def test_orl_views_come_from_the_right_photos_and_boxes():
-    policy = orl()
+def test_orl_views_come_from_the_right_photos_and_boxes(mined):
+    policy = orl(mined)
     for epoch in range(200):
         views = policy.plan(view_rng(3, epoch, 0), 0)
         assert tuple(views) == policy.names
@@ -78,9 +89,9 @@ def test_orl_views_come_from_the_right_photos_and_boxes():
             assert not views[first].solarize
 
 
-def test_neighbours_are_equally_likely_then_their_pairs():
+def test_neighbours_are_equally_likely_then_their_pairs(mined):
     """Image 1 brings one pair and image 2 three: 1/2 and 3 x 1/6, not 1/4 each. Boxes of the photo are uniform too."""
-    policy, draws = orl(), 3000
+    policy, draws = orl(mined), 3000
     plans = [policy.plan(view_rng(0, epoch, 0), 0) for epoch in range(draws)]
     shares = Counter((plan["inter_1"].box, plan["inter_2"].image, plan["inter_2"].box) for plan in plans)
     for (_, neighbor, _), count in shares.items():
@@ -90,58 +101,71 @@ def test_neighbours_are_equally_likely_then_their_pairs():
     assert intra[box_of(0, 0)] / draws == pytest.approx(0.5, abs=0.04)
 
 
-def test_jitter_both_moves_both_boxes_and_drops_the_overlap_rule():
-    policy = orl(jitter="both")
+def test_jitter_both_moves_both_boxes_and_drops_the_overlap_rule(mined):
+    policy = orl(mined, jitter="both")
     plans = [policy.plan(view_rng(0, epoch, 0), 0) for epoch in range(100)]
     boxes = {box_of(0, 0), box_of(0, 1)}
     assert sum(plan["intra_1"].box not in boxes for plan in plans) > 90
     assert min(iou(plan["intra_1"].box, plan["intra_2"].box) for plan in plans) < 0.3
 
 
-def test_plans_can_be_drawn_again():
-    assert orl().plan(view_rng(1, 2, 2), 2) == orl().plan(view_rng(1, 2, 2), 2)
-    assert orl().plan(view_rng(1, 2, 2), 2) != orl().plan(view_rng(1, 3, 2), 2)
+def test_plans_can_be_drawn_again(mined):
+    assert orl(mined).plan(view_rng(1, 2, 2), 2) == orl(mined).plan(view_rng(1, 2, 2), 2)
+    assert orl(mined).plan(view_rng(1, 2, 2), 2) != orl(mined).plan(view_rng(1, 3, 2), 2)
 
 
-def test_orl_views_from_the_files_of_its_steps(tmp_path):
-    BOXES.assign(score=1.0).astype({"image": "int32", "roi": "int16"}).to_parquet(tmp_path / "boxes.parquet")
-    PAIRS.assign(similarity=0.5, pair=0).astype({"roi": "int16"}).to_parquet(tmp_path / "pairs.parquet")
-    policy = OrlViews.from_artifacts(ImageViews(SIZES, size=64), tmp_path, tmp_path, patch_size=32)
-    assert policy.plan(view_rng(0, 0, 2), 2) == orl().plan(view_rng(0, 0, 2), 2)
+def test_the_draws_are_those_of_the_tables(mined):
+    """From the tables, in the order of the random numbers: a box, a neighbour with pairs, one of its pairs."""
+    for epoch, image in itertools.product(range(30), range(3)):
+        plan, rng = orl(mined).plan(view_rng(5, epoch, image), image), view_rng(5, epoch, image)
+        views = ImageViews(SIZES, size=64).plan(rng, image)
+        assert plan["view_2"] == views["view_2"]
+        assert plan["intra_1"].box == box_of(image, int(rng.integers((BOXES["image"] == image).sum())))
 
 
-def test_a_photo_without_pair_or_box_is_named():
-    with pytest.raises(ValueError, match=r"image 1 .*1 of 3 images.* has no pair.* correspondence again"):
-        orl(pairs=PAIRS[PAIRS["image"] != 1])
+def test_a_pickled_policy_holds_no_table(mined):
+    policy = orl(mined)
+    policy.plan(view_rng(1, 2, 0), 0)
+    state = pickle.dumps(policy)
+    assert len(state) < 3000
+    assert pickle.loads(state).plan(view_rng(1, 2, 0), 0) == policy.plan(view_rng(1, 2, 0), 0)
+
+
+def test_a_photo_without_pair_or_box_is_named(tmp_path):
+    boxes = write_boxes(tmp_path, BOXES)
+    write_pairs(tmp_path, boxes, PAIRS[PAIRS["image"] != 1])
+    with pytest.raises(ValueError, match=r"image 1 .* has no pair.* correspondence again"):
+        orl(tmp_path)
+    write_pairs(tmp_path, boxes, PAIRS[PAIRS["image"] < 2])
     with pytest.raises(ValueError, match=r"image 2 .* has no pair"):
-        orl(pairs=PAIRS[PAIRS["image"] < 2])
+        orl(tmp_path)
+    write_boxes(tmp_path, BOXES[BOXES["image"] > 0])
     with pytest.raises(ValueError, match=r"image 0 .* has no box"):
-        orl(boxes=BOXES[BOXES["image"] > 0])
-    with pytest.raises(ValueError, match=r"3 of 3 images in all\) has no pair"):
-        orl(pairs=PAIRS[:0])
+        orl(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("column", "value", "message"),
-    [
-        ("neighbor_roi", 7, r"neighbor_roi 7 of image 1: no such box"),
-        ("roi", 2, r"roi 2 of image 0: no such box"),
-        ("neighbor", 3, r"neighbor_roi 0 of image 3: no such box"),
-        ("image", 2, r"not sorted by image"),
-    ],
+    [("neighbor_roi", 7, r"neighbor_roi 7 of image 1: no such box"), ("roi", -1, r"roi -1 of image 0: no such box")],
 )
-def test_tables_that_do_not_belong_together_are_refused(column, value, message):
-    pairs = PAIRS.copy()
-    pairs.loc[0, column] = value
+def test_pairs_of_other_boxes_are_refused(tmp_path, mined, column, value, message):
+    rois = np.load(mined / "pair_rois.npy")
+    rois[0, int(column == "neighbor_roi")] = value
+    for name in ("corners", "starts", "pair_neighbors", "pair_starts"):
+        np.save(tmp_path / f"{name}.npy", np.load(mined / f"{name}.npy"))
+    np.save(tmp_path / "pair_rois.npy", rois)
     with pytest.raises(ValueError, match=message):
-        orl(pairs=pairs)
+        orl(tmp_path)
 
 
-def test_unsorted_boxes_are_refused():
-    with pytest.raises(ValueError, match=r"numbered by roi from 0"):
-        orl(boxes=BOXES.iloc[[1, 0, 2, 3, 4]])
+@pytest.mark.parametrize("name", ["corners", "starts", "pair_neighbors", "pair_starts", "pair_rois"])
+def test_files_that_do_not_belong_together_are_refused(tmp_path, mined, name):
+    for file in ("corners", "starts", "pair_neighbors", "pair_starts", "pair_rois"):
+        np.save(tmp_path / f"{file}.npy", np.load(mined / f"{file}.npy")[: -1 if file == name else None])
+    with pytest.raises(ValueError, match=r"do not belong to 3 photos.* again, in this order"):
+        orl(tmp_path)
 
 
-def test_unknown_jitter_is_refused():
+def test_unknown_jitter_is_refused(mined):
     with pytest.raises(ValueError, match=r"jitter='three' is unknown"):
-        orl(jitter="three")
+        orl(mined, jitter="three")

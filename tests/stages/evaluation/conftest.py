@@ -19,14 +19,14 @@ MakeCatalog = Callable[..., Catalog]
 
 
 @pytest.fixture
-def make_catalog(tmp_path: Path) -> MakeCatalog:
+def make_catalog(tmp_path: Path, write_catalog: Callable[[Path, pd.DataFrame], None]) -> MakeCatalog:
     """Makes a catalog of `images` photos of 100 x 100 pixels that don't exist, with the given objects."""
 
     def make(name: str, images: int, rows: list[Row], categories: tuple[str, ...] = ("cat", "dog")) -> Catalog:
         directory = tmp_path / name
         directory.mkdir()
-        sizes = {"path": [f"{i}.jpg" for i in range(images)], "width": 100, "height": 100}
-        pd.DataFrame({"image": range(images), **sizes}).to_parquet(directory / "images.parquet")
+        names = [f"{i}.jpg" for i in range(images)]
+        write_catalog(directory, pd.DataFrame({"path": names, "width": 100, "height": 100}))
         columns = ["image", "category", "x0", "y0", "x1", "y1", "difficult", "crowd"]
         objects = pd.DataFrame(rows, columns=columns).astype({"image": "int32", "category": "int32"})
         objects.to_parquet(directory / "labels.parquet")

@@ -30,7 +30,7 @@ MakeCatalog = Callable[..., Catalog]
 
 
 @pytest.fixture
-def color_catalog(tmp_path: Path) -> MakeCatalog:
+def color_catalog(tmp_path: Path, write_catalog: Callable[[Path, pd.DataFrame], None]) -> MakeCatalog:
     """Photos of two 20 x 20 objects, left and right, on a noisy background; the colour is the class."""
 
     def make(pairs: list[tuple[int, int]]) -> Catalog:
@@ -43,9 +43,7 @@ def color_catalog(tmp_path: Path) -> MakeCatalog:
                 rows.append((image, category, left, 2, left + 20, 22, False, False))
             Image.fromarray(pixels).save(tmp_path / f"{image}.png")
         names = [f"{image}.png" for image in range(len(pairs))]
-        pd.DataFrame({"image": range(len(pairs)), "path": names, "width": 48, "height": 24}).to_parquet(
-            tmp_path / "images.parquet"
-        )
+        write_catalog(tmp_path, pd.DataFrame({"path": names, "width": 48, "height": 24}))
         columns = ["image", "category", "x0", "y0", "x1", "y1", "difficult", "crowd"]
         pd.DataFrame(rows, columns=columns).to_parquet(tmp_path / "labels.parquet")
         (tmp_path / "categories.json").write_text(json.dumps(["red", "green", "blue"]))

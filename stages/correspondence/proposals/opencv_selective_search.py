@@ -6,7 +6,7 @@ in that order, so official results differ between two runs. We take OpenCV's set
 pseudo-random too, but drawn from a generator that the caller seeds.
 
 What is lost: OpenCV's levels cannot be read from Python, so the bias that `level` gives to its order (small low-level
-segments tend to come first) is not there; every order is equally likely here. No objectness is lost, there was none.
+segments tend to come first) is not there; every order is equally likely here. Our own `selective_search` has it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stages.correspondence.proposals import Propose
+from stages.correspondence.proposals.ranking import ranked
+
 MODES = ("fast", "quality", "single")
 
 
-def propose(image: np.ndarray, mode: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """All boxes of selective search, in a random order; see `stages.correspondence.proposals`.
+def make(*, mode: str = "fast") -> Propose:
+    """All boxes of OpenCV's selective search, in a random order.
 
     The scores are the random numbers that make the order, uniform in [0, 1).
 
@@ -37,16 +40,19 @@ def propose(image: np.ndarray, mode: str, rng: np.random.Generator) -> tuple[np.
             "them: pip uninstall opencv-python opencv-python-headless, then "
             "pip install --force-reinstall opencv-contrib-python-headless"
         )
-    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
-    search.setBaseImage(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if mode == "fast":
-        search.switchToSelectiveSearchFast()
-    elif mode == "quality":
-        search.switchToSelectiveSearchQuality()
-    else:
-        search.switchToSingleStrategy()
-    found = np.asarray(search.process(), dtype=np.int64).reshape(-1, 4)
-    boxes = np.unique(np.hstack([found[:, :2], found[:, :2] + found[:, 2:]]), axis=0)  # sorted: a canonical order
-    scores = rng.random(len(boxes), dtype=np.float32)
-    order = np.argsort(-scores, kind="stable")
-    return boxes[order], scores[order]
+
+    def propose(photo: np.ndarray, image: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        search.setBaseImage(cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
+        if mode == "fast":
+            search.switchToSelectiveSearchFast()
+        elif mode == "quality":
+            search.switchToSelectiveSearchQuality()
+        else:
+            search.switchToSingleStrategy()
+        found = np.asarray(search.process(), dtype=np.int64).reshape(-1, 4)
+        boxes = np.hstack([found[:, :2], found[:, :2] + found[:, 2:]])
+        boxes = boxes[np.lexsort(boxes.T)]  # a canonical order: OpenCV's own depends on the process's history
+        return ranked(boxes, rng.random(len(boxes), dtype=np.float32))
+
+    return propose
