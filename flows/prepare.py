@@ -10,7 +10,8 @@ from typing import Any
 from stages.config.files import load_config
 from stages.config.tree import Config, Dataset
 from stages.data.indexing import fingerprint
-from stages.plan import Inside, Plan, make_plan
+from stages.plan import Inside, Plan
+from stages.planning import make_plan
 from stages.process import available_cores
 from stages.store import Store
 

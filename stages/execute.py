@@ -76,7 +76,7 @@ def build(request: dict[str, Any], report: Report, engine: Engine | None = None)
         arguments["workers"] = max(1, available_cores() // local_world_size())
     if "engine" in arguments:
         arguments["engine"] = engine or LocalEngine(arguments["workers"])
-    if arguments.get("device") == "auto":
+    if arguments.get("device") == "auto" and engine is None:  # the machines of a cluster look for themselves
         arguments["device"] = _best_device()
     step = importlib.import_module(request["target"])
     if rank() > 0:

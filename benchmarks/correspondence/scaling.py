@@ -43,7 +43,7 @@ class Constants:
         photo: embedding a whole photo, taken as large as a box.
         compare: comparing two rows of PROJECTION numbers.
         boxes: a photo. disk: bytes a photo of regions, features, and pairs.
-        memory: bytes of a process, the largest of all steps.
+        memory: bytes of a process, the largest of all steps. memory_a_photo: what a photo adds to it, at most.
     """
 
     search: float
@@ -53,7 +53,7 @@ class Constants:
     boxes: float
     disk: Mapping[str, float]
     memory: float
-    cores: int
+    memory_a_photo: float
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Constants:
@@ -63,13 +63,14 @@ class Constants:
         boxes = stage["metrics"]["regions"]["boxes"] / photos
         embedding = report["embedding"]["seconds"]["ours"]["median"] * report["threads"]
         compare = knn["seconds"]["ours"]["median"] * report["threads"] / knn["rows"] / knn["width"] * PROJECTION
-        memory = max(max(v for k, v in each.items() if k.startswith("megabytes"))
-                     for each in report["memory"]["steps"].values())  # fmt: skip
+        steps = report["memory"]["steps"].values()
+        memory = max(value for each in steps for name, value in each.items() if name.startswith("megabytes"))
         return cls(
             search=stage["seconds_of_steps"]["regions"] * cores / photos,
             box=embedding + report["crops"]["seconds"]["ours"]["median"],
             pairs=stage["seconds_of_steps"]["correspondence"] * cores / photos,
-            compare=compare, boxes=boxes, disk=stage["bytes_per_photo"], memory=1e6 * memory, cores=cores,
+            compare=compare, boxes=boxes, disk=stage["bytes_per_photo"], memory=1e6 * memory,
+            memory_a_photo=max(0.0, *(each["bytes_per_photo"] for each in steps)),
         )  # fmt: skip
 
     def core_seconds(self, photos: int) -> dict[str, float]:
@@ -102,7 +103,7 @@ def table(constants: Constants) -> str:
         total = sum(seconds.values())
         # What every process holds, and the rows that retrieval searches in, in half precision.
         disk = photos * (sum(constants.disk.values()) + 2 * PROJECTION)
-        memory = CORES * constants.memory
+        memory = CORES * (constants.memory + photos * constants.memory_a_photo)
         cells = [name, f"{photos:,}", *(f"{value / 3600:,.1f}" for value in seconds.values()),
                  _time(total / CORES), _time(total / CORES / MACHINES), _size(disk), _size(memory)]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
@@ -119,6 +120,7 @@ def constants_table(constants: Constants, report: Mapping[str, Any]) -> str:
         (f"comparing two rows of {PROJECTION}", f"{1e9 * constants.compare:.2f} core-ns"),
         *((f"{name} on disk", f"{size:,.0f} bytes a photo") for name, size in constants.disk.items()),
         ("memory of a process, at most", _size(constants.memory)),
+        ("and for each photo, at most", f"{constants.memory_a_photo:.0f} bytes"),
     ]
     lines = [
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {report['embedding']['precision']}, "

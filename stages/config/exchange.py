@@ -16,8 +16,8 @@ class Exchange(Section):
     proposals: Place | None = runtime(None, description="the selective search boxes, instead of regions")
     order: Place | None = runtime(
         None,
-        description="which photo is at which place of `proposals`: train2017.txt, or a file with images.file_name; null: "
-        "as in `neighbors`",
+        description="which photo is at which place of `proposals`: train2017.txt, or a file with images.file_name; "
+        "null: as in `neighbors`",
     )
     correspondence: Place | None = runtime(
         None, description="the correspondence, instead of retrieval, regions, roi_features and correspondence"

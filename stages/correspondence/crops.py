@@ -77,7 +77,7 @@ def cut(photo: np.ndarray, boxes: np.ndarray, width: int, height: int) -> Tensor
 
 
 def cut_on_device(photo: Tensor, boxes: np.ndarray, width: int, height: int) -> Tensor:
-    """`cut` where the photo is; pixels differ by one level at most, and hardly ever.
+    """`cut` where the photo is; pixels differ by a level or two, and hardly ever.
 
     Columns first, then rounded to whole levels, then rows, as PIL does: in one step single pixels would differ by more.
 

@@ -46,12 +46,12 @@ class PairFigures:
 
     def metrics(self) -> dict[str, float]:
         pairs, photos = int(self._histogram.sum()), sum(map(len, self.likeness))
-        middle = int(np.searchsorted(np.cumsum(self._histogram), pairs / 2))
+        middle = np.searchsorted(np.cumsum(self._histogram), [(pairs - 1) // 2, pairs // 2], side="right").mean()
         return {
             "pairs": pairs,
             "pairs_per_image_mean": pairs / photos,
             "similarity_mean": self._total / pairs,
-            "similarity_median": _LOW + (middle + 0.5) * (_HIGH - _LOW) / _BINS,
+            "similarity_median": float(_LOW + (middle + 0.5) * (_HIGH - _LOW) / _BINS),
             "reused_share": self._reused / pairs,
             "best_pair_only_images": self._lonely,
         }

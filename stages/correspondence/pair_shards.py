@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -27,7 +26,7 @@ class Sources:
 
     @property
     def features(self) -> Rows:
-        return Rows(self.roi_features / "features.npy", most_mapped=2**26)
+        return Rows(self.roi_features / "features.npy", most_mapped=2**25)
 
     def check(self) -> int:
         """K, the neighbours of each photo.
@@ -50,7 +49,7 @@ class Sources:
 
     def neighbors(self, first: int, last: int) -> np.ndarray:
         """(n, K) int64: photo numbers of the neighbours of photos first .. last - 1, nearest first."""
-        rows = pc.and_(pc.field("image") >= first, pc.field("image") < last)
+        rows = [("image", ">=", first), ("image", "<", last)]
         table = pq.read_table(
             self.retrieval / "neighbors.parquet", columns=["image", "neighbor"], filters=rows, use_threads=False
         )

@@ -188,7 +188,7 @@ def _shared(array: np.ndarray) -> Tensor:
 
     So a table is held once, however many workers read it.
     """
-    return torch.from_numpy(np.ascontiguousarray(array)).clone()
+    return torch.from_numpy(np.array(array))
 
 
 def _check_each_has(thing: str, counts: np.ndarray, first: int) -> None:

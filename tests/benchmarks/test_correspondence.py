@@ -69,7 +69,8 @@ def test_all_filters_are_one():
 def test_time_grows_with_photos_and_the_search_not_with_their_square():
     constants = Constants(
         search=0.1, box=0.01, pairs=0.001, compare=1e-9, boxes=30, disk={"regions": 500.0, "roi_features": 1e5},
-        memory=1e9, cores=2,
+        memory=1e9,
+        memory_a_photo=10.0,
     )  # fmt: skip
     small, large = constants.core_seconds(10_000), constants.core_seconds(20_000)
     assert large["regions"] == 2 * small["regions"] == 2000

@@ -153,7 +153,11 @@ def scheduler(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) ->
 @needs_dask
 @pytest.mark.parametrize(
     ("fails", "status", "words"),
-    [("once", 0, None), ("always", 1, "photo 4 is of another planet"), ("fatally", 1, "lost photos 4 to 5")],
+    [
+        ("once", 0, None),
+        ("always", 1, "photo 4 is of another planet"),
+        pytest.param("fatally", 1, "lost photos 4 to 5", marks=pytest.mark.slow),
+    ],
 )
 def test_errors_that_pass_are_tried_again_and_others_are_told(
     tmp_path: Path, scheduler: str, fails: str, status: int, words: str | None

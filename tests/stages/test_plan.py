@@ -11,7 +11,8 @@ from stages import image_pretraining, object_pretraining
 from stages.config.tree import Config, Dataset
 from stages.learning.encoder import Encoder
 from stages.learning.settings import Training
-from stages.plan import TARGETS, VERSIONS, Plan, PlanError, make_plan
+from stages.plan import TARGETS, VERSIONS, Plan, PlanError
+from stages.planning import make_plan
 
 FOLDER = {"dataset": {"format": "folder", "root": "photos"}}
 LABELLED = {"train": {"format": "scenes", "split": "train"}, "test": {"format": "scenes", "split": "test"}}

@@ -15,7 +15,7 @@ from stages.data import indexing
 from stages.data.catalog import Catalog
 from stages.data.formats import FORMATS, Source
 from stages.execute import portable
-from stages.plan import make_plan
+from stages.planning import make_plan
 from stages.report import Report
 from stages.shards import LocalEngine
 

@@ -50,18 +50,19 @@ def test_pixels_of_photos_are_those_of_pil(photo_catalog: Catalog, regions: Path
 @settings(deadline=None, max_examples=200)
 @given(st.tuples(lengths, lengths), st.tuples(st.integers(2, 90), lengths), st.integers(0, 30))
 def test_any_size_to_any_size(shape: tuple[int, int], size: tuple[int, int], left: int) -> None:
-    """Of noise, the hardest picture. Where PIL mixes rows first, single levels differ.
+    """Of noise, the hardest picture. Where PIL mixes rows first, pixels differ by one level.
 
     One pixel wide is left out, as torch 2.15 on a CPU then repeats the first row.
     """
     height, width = shape
     boxes = np.array([[left, 0, left + width, height]])
     expected = by_pil(NOISE, boxes, *size)
-    for crops in (cut(NOISE, boxes, *size), cut_on_device(torch.from_numpy(NOISE), boxes, *size)):
-        assert crops.shape == (1, 3, size[1], size[0])
-        assert np.abs(crops.numpy() - expected).max() <= 1
+    crops, on_device = cut(NOISE, boxes, *size), cut_on_device(torch.from_numpy(NOISE), boxes, *size)
+    assert crops.shape == on_device.shape == (1, 3, size[1], size[0])
+    assert np.abs(crops.numpy() - expected).max() <= 1
+    assert np.abs(on_device.numpy() - expected).max() <= 2  # a tie may fall to the other side in each pass
     if width >= height and size[0] == size[1]:
-        np.testing.assert_array_equal(cut(NOISE, boxes, *size).numpy(), expected)
+        np.testing.assert_array_equal(crops.numpy(), expected)
 
 
 def test_a_box_as_large_as_its_crop_is_copied() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import pickle
 from collections import Counter
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +126,9 @@ def test_the_draws_are_those_of_the_tables(mined):
 def test_a_pickled_policy_holds_no_table(mined):
     policy = orl(mined)
     policy.plan(view_rng(1, 2, 0), 0)
-    state = pickle.dumps(policy)
+    state = ForkingPickler.dumps(policy)
     assert len(state) < 3000
-    assert pickle.loads(state).plan(view_rng(1, 2, 0), 0) == policy.plan(view_rng(1, 2, 0), 0)
+    assert ForkingPickler.loads(state).plan(view_rng(1, 2, 0), 0) == policy.plan(view_rng(1, 2, 0), 0)
 
 
 def test_a_photo_without_pair_or_box_is_named(tmp_path):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages.config.files import ConfigError, load_config
-from stages.plan import Plan, make_plan
+from stages.plan import Plan
+from stages.planning import make_plan
 
 
 def planned(tmp_path: Path, *overrides: str) -> Plan:

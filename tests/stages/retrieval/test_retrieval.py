@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from stages.data.catalog import Catalog
 from stages.data.decode import decode
 from stages.learning.encoder import load_encoder, random_encoder, save_encoder
 from stages.report import Report
+from stages.retrieval import embed
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +27,17 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def run(out: Path, catalog: Catalog, encoder: Path, neighbors: int = 3, workers: int = 0) -> Report:
-    out.mkdir()
+def run(out: Path, catalog: Catalog, encoder: Path, neighbors: int = 3, workers: int = 0, **changed: Any) -> Report:
+    out.mkdir(exist_ok=True)
     report = Report()
+    settings: dict[str, Any] = {
+        "resize": 72, "crop": 64, "precision": "fp32", "index": "auto", "exact_up_to": 1000, "ivf_probes": 4,
+        "hnsw_links": 8, "hnsw_search": 32, "recall_sample": 100, "max_similarity": None, "batch_size": 3,
+        "compile": False,
+    }  # fmt: skip
     retrieval.run(
         out=out, report=report, catalog=catalog.directory, root=catalog.root, encoder=encoder, neighbors=neighbors,
-        resize=72, crop=64, batch_size=3, device="cpu", workers=workers,
+        device="cpu", workers=workers, **settings | changed,
     )  # fmt: skip
     return report
 
@@ -52,6 +59,8 @@ def test_tables_hold_what_the_contract_says(tmp_path: Path, photo_catalog: Catal
     assert report.metrics["farthest_similarity"] == pytest.approx(table[table["rank"] == 2]["similarity"].mean())
     assert report.metrics["embedding_std"] == pytest.approx(rows.astype(float).std(axis=0).mean(), rel=1e-3)
     assert report.metrics["embedding_std_even"] == 0.25
+    assert (report.metrics["index"], report.metrics["recall_at_k"]) == ("exact", 1.0)
+    assert not (tmp_path / "out" / "duplicates.parquet").exists()
 
 
 def test_row_is_the_projection_of_that_photo(tmp_path: Path, photo_catalog: Catalog, encoder: Path) -> None:
@@ -105,3 +114,75 @@ def test_a_collapsed_encoder_is_called_out(
     report = run(tmp_path / "out", photo_catalog, tmp_path)
     assert report.metrics["embedding_std"] < 0.01
     assert "collapsed" in caplog.text
+
+
+@pytest.mark.parametrize("index", ["ivf", "hnsw"])
+def test_an_index_writes_its_recall(tmp_path: Path, photo_catalog: Catalog, encoder: Path, index: str) -> None:
+    report = run(tmp_path / "out", photo_catalog, encoder, index=index)
+    assert report.metrics["index"] == index
+    assert report.metrics["recall_sample"] == 8
+    assert 0.5 <= report.metrics["recall_at_k"] <= 1
+    assert len(pd.read_parquet(tmp_path / "out" / "neighbors.parquet")) == 24
+
+
+def test_above_its_limit_auto_is_ivf(tmp_path: Path, photo_catalog: Catalog, encoder: Path) -> None:
+    assert run(tmp_path / "out", photo_catalog, encoder, exact_up_to=7).metrics["index"] == "ivf"
+
+
+def test_near_duplicates_are_listed_and_counted(tmp_path: Path, photo_catalog: Catalog, encoder: Path) -> None:
+    run(tmp_path / "all", photo_catalog, encoder)
+    everything = pd.read_parquet(tmp_path / "all" / "neighbors.parquet")
+    most = float(everything["similarity"].drop_duplicates().nlargest(3).iloc[1:].mean())
+    report = run(tmp_path / "some", photo_catalog, encoder, max_similarity=most)
+    listed = pd.read_parquet(tmp_path / "some" / "duplicates.parquet")
+    expected = everything[everything["similarity"] > most]
+    assert listed.to_numpy().tolist() == expected[["image", "neighbor", "similarity"]].to_numpy().tolist()
+    assert report.metrics["near_duplicates"] == len(expected) > 0
+    assert report.metrics["near_duplicate_images"] == expected["image"].nunique()
+    assert pd.read_parquet(tmp_path / "some" / "neighbors.parquet")["similarity"].max() <= most
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interrupting(Report):
+    """The step ends after so many photos."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    def progress(self, done: int, total: int, unit: str = "images", **figures: float) -> None:
+        if unit == "photos" and done >= self._after:
+            raise Interrupted
+
+
+def test_embedding_goes_on_where_it_was_interrupted(
+    tmp_path: Path, photo_catalog: Catalog, encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "whole", photo_catalog, encoder)
+    monkeypatch.setattr(embed, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    out = tmp_path / "parts"
+    (out / "scratch").mkdir(parents=True)
+    settings: dict[str, Any] = {
+        "resize": 72, "crop": 64, "precision": "fp32", "batch_size": 3, "compile": False,
+        "device": torch.device("cpu"), "workers": 0,
+    }  # fmt: skip
+    place = photo_catalog, encoder, out / "embeddings.npy", out / "scratch"
+    with pytest.raises(Interrupted):
+        embed.embed_photos(*place, Interrupting(after=6), **settings)
+
+    firsts: list[int] = []
+    original = embed.photo_loader
+
+    def noted(*args: Any, **settings: Any) -> Any:
+        firsts.append(settings["first"])
+        return original(*args, **settings)
+
+    monkeypatch.setattr(embed, "photo_loader", noted)
+    run(out, photo_catalog, encoder)
+    run(out, photo_catalog, encoder)
+    assert firsts == [3]  # 6 were done, 3 of them safely; the second time all are there
+    for name in ("embeddings.npy", "neighbors.parquet"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
