@@ -23,7 +23,12 @@ _KEY_FIGURES = {
     "catalog": (("images", "{:,} photos"), ("rejected", "{:,} rejected")),
     "image_pretraining": (("steps", "{:,} steps"), ("loss", "loss {:.2f}")),
     "retrieval": (("nearest_similarity", "nearest neighbour {:.2f} similar"),),
-    "regions": (("boxes", "{:,} boxes"), ("fallback_images", "{:,} photos without one")),
+    "regions": (
+        ("boxes", "{:,} boxes"),
+        ("fallback_images", "{:,} photos without one"),
+        ("recall_all", "recall of objects {:.2f}"),
+    ),
+    "masks": (("regions_per_image", "{:.0f} regions a photo"), ("bytes_per_image", "{:,.0f} bytes a photo")),
     "roi_features": (("boxes", "{:,} RoIs"),),
     "correspondence": (("pairs", "{:,} pairs"), ("similarity_mean", "{:.2f} similar")),
     "object_pretraining": (("steps", "{:,} steps"), ("loss", "loss {:.2f}")),

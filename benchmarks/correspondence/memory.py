@@ -37,7 +37,9 @@ def measure(setup: Setup) -> dict[str, Any]:
         _run(setup, (CATALOG,), count, folder, figures)
         # A step reads what others made before it.
         with ThreadPoolExecutor(len(_LANES)) as lanes:
-            list(lanes.map(lambda steps: _run(setup, steps, count, folder, figures), _LANES))
+            running = [lanes.submit(_run, setup, steps, count, folder, figures) for steps in _LANES]
+        for lane in running:
+            lane.result()
         _run(setup, [name for name in STEPS if not any(name in lane for lane in _LANES)], count, folder, figures)
     for each in figures.values():
         before, after = (each[f"megabytes_at_{count}"] for count in (few, many))

@@ -25,6 +25,7 @@ from benchmarks.correspondence.part import FILTER, Setup
 from benchmarks.rounds import summary
 from stages import retrieval
 from stages.config.correspondence import Correspondence, Regions, Retrieval, RoiFeatures
+from stages.config.section import Section
 from stages.correspondence import pairs, regions, roi_features
 from stages.data.catalog import Catalog
 from stages.learning.encoder import load_encoder, random_encoder, save_encoder
@@ -98,9 +99,9 @@ def _ours(
     return seconds, metrics
 
 
-def _sections(section: Any) -> set[str]:
+def _sections(section: Section) -> set[str]:
     """Names of the sections in a section."""
-    return {name for name in type(section).model_fields if hasattr(getattr(section, name), "model_fields")}
+    return {name for name in type(section).model_fields if isinstance(getattr(section, name), Section)}
 
 
 def _official(setup: Setup, work: Path, size: int, catalog: Catalog) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class Run(Section):
     workers: int = runtime(0, ge=0, description="processes for decoding and proposals; 0: one a core")
     processes: int = runtime(0, ge=0, description="processes that train together on this machine; 0: one a GPU")
     engine: Literal["local", "dask", "ray"] = runtime(
-        "local", description="who works on the shards of catalog, regions, masks and roi_features: processes here, or a cluster"
+        "local",
+        description="who works on the shards of catalog, regions, masks and roi_features: processes here, or a cluster",
     )
     address: str | None = runtime(None, description="of the cluster; null: one of our own on this machine")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -26,7 +28,7 @@ class Sources:
 
     @property
     def features(self) -> Rows:
-        return Rows(self.roi_features / "features.npy", most_mapped=2**25)
+        return Rows(self.roi_features / "features.npy", most_mapped=2**24)
 
     def check(self) -> int:
         """K, the neighbours of each photo.
@@ -91,9 +93,10 @@ def mine_shard(sources: Sources, rule: Rule, device: str, shard: Shard, path: Pa
         return features.block(int(starts[image]), int(starts[image + 1]))
 
     found, lonely = [], np.zeros(len(neighbors), bool)
-    for place, others in enumerate(neighbors.tolist()):
-        pairs, lonely[place] = matcher(rows(shard.first + place), [rows(other) for other in others])
-        found += pairs
+    with _one_thread():  # matrices this small gain nothing by more, and lose where cores are busy
+        for place, others in enumerate(neighbors.tolist()):
+            pairs, lonely[place] = matcher(rows(shard.first + place), [rows(other) for other in others])
+            found += pairs
     MinedPairs(
         neighbors=neighbors,
         counts=np.array([len(rois) for rois, _ in found]).reshape(neighbors.shape),
@@ -101,6 +104,17 @@ def mine_shard(sources: Sources, rule: Rule, device: str, shard: Shard, path: Pa
         similarity=np.concatenate([similarity for _, similarity in found]),
         lonely=lonely,
     ).save(path)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch computes with one thread within this block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _other_catalog(retrieval: Path, images: int) -> ValueError:

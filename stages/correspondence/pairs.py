@@ -17,7 +17,7 @@ from stages.correspondence.pair_quality import PairQuality, write_classes
 from stages.correspondence.pair_shards import MinedPairs, Sources, mine_shard
 from stages.correspondence.pair_table import PairsWriter
 from stages.correspondence.preview import write_preview
-from stages.data.catalog import Catalog
+from stages.data.catalog import Catalog, Roots
 from stages.data.rows import forget
 from stages.learning.devices import resolve_device
 from stages.report import Report
@@ -29,7 +29,7 @@ def run(
     out: Path,
     report: Report,
     catalog: Path,
-    root: Path,
+    root: Roots,
     retrieval: Path,
     regions: Path,
     roi_features: Path,

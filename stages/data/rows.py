@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.data.mapped import Mapped
 
-# A row that is read alone brings its neighbourhood into memory with it (the kernel's fault_around_bytes).
+# What is read brings its neighbourhood into memory with it (the kernel's fault_around_bytes).
 _AROUND = 2**16
 
 
@@ -28,7 +28,7 @@ class Rows(Mapped):
     def block(self, first: int, last: int) -> np.ndarray:
         """Rows `first` .. `last` - 1, read-only and not copied."""
         rows = self.array[first:last]
-        self._count(rows.nbytes)
+        self._count(rows.nbytes + _AROUND)
         return rows
 
     def touched(self, count: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from stages.data.catalog import Catalog
+from stages.data.catalog import Catalog, Roots
 from stages.data.rows import Rows
 from stages.learning.devices import resolve_device
 from stages.report import Report
@@ -24,7 +24,7 @@ def run(
     out: Path,
     report: Report,
     catalog: Path,
-    root: Path,
+    root: Roots,
     encoder: Path,
     neighbors: int,
     resize: int,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stages.correspondence.opencv_contrib import contrib
 from stages.correspondence.proposals import Propose
 from stages.correspondence.proposals.ranking import ranked
 
@@ -34,15 +35,10 @@ def make(*, mode: str = "fast") -> Propose:
     """
     if mode not in MODES:
         raise ValueError(f"selective search has no mode '{mode}'. Choose one of: {', '.join(MODES)}.")
-    if not hasattr(cv2, "ximgproc"):
-        raise RuntimeError(
-            "this OpenCV has no selective search, which is one of its contrib modules. Another OpenCV package hides "
-            "them: pip uninstall opencv-python opencv-python-headless, then "
-            "pip install --force-reinstall opencv-contrib-python-headless"
-        )
+    segmentation = contrib("ximgproc").segmentation
 
     def propose(photo: np.ndarray, image: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+        search = segmentation.createSelectiveSearchSegmentation()
         search.setBaseImage(cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))
         if mode == "fast":
             search.switchToSelectiveSearchFast()
