@@ -74,23 +74,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             memory=_QUICK_MEMORY if options.quick else tuple(options.memory),
             workers=available_cores(), started=time.monotonic(),
         )  # fmt: skip
-        found = measure(parts, setup)
         about["photos"] = setup.data.source
-    report = headlines(found) | about | found | {"seconds": round(time.monotonic() - setup.started)}
+        found: dict[str, Any] = {}
+        for part in parts:
+            found[part] = measure(part, setup)
+            report = headlines(found) | about | found | {"seconds": round(time.monotonic() - setup.started)}
+            if options.out:  # after each part, so that an interruption loses one
+                options.out.write_text(json.dumps(report, indent=2) + "\n")
     print(table(report, found))
     print(json.dumps(report))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def measure(parts: Sequence[str], setup: Setup) -> dict[str, Any]:
-    """The figures of each part."""
-    found = {}
-    for part in parts:
-        module = importlib.import_module(f"benchmarks.correspondence.{part}")
-        setup.say(f"{part} ...")
-        found[part] = {"about": " ".join((module.__doc__ or "").split())} | module.measure(setup)
-    return found
+def measure(part: str, setup: Setup) -> dict[str, Any]:
+    """The figures of a part."""
+    module = importlib.import_module(f"benchmarks.correspondence.{part}")
+    setup.say(f"{part} ...")
+    return {"about": " ".join((module.__doc__ or "").split())} | module.measure(setup)
 
 
 def headlines(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from stages.learning.encoder import load_encoder
 from stages.learning.frozen import Frozen
 
 _STRIDE = 32  # pixels; sides of the network's input are multiples, so that the cells of its map cover the photo evenly
+_LEAST = np.float32(1e-6)  # of a length: without it a photo of one colour has clusters of rounding errors
 _ROUNDS = 20  # of k-means at most; a few hundred cells settle earlier
 _AROUND = np.ones((3, 3), np.uint8)
 
@@ -122,6 +123,6 @@ def kmeans(points: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Divided by their lengths along the last axis; zeros stay zeros."""
+    """Divided by their lengths along the last axis; what is no more than rounding errors becomes zeros."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(vectors.dtype).tiny)
+    return np.where(lengths > _LEAST, vectors / np.maximum(lengths, _LEAST), 0)

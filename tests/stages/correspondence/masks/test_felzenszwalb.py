@@ -24,6 +24,7 @@ SCALES = (50, 500, 1000, 1500)
 @pytest.fixture
 def stable_argsort(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """NumPy's default sort leaves equals in an order that depends on the processor; scikit-image uses it."""
+    felzenszwalb(np.zeros((2, 2, 3), np.uint8), (1,))  # numba compiles with NumPy as it is, or not at all
     argsort: Callable = np.argsort
     monkeypatch.setattr(np, "argsort", lambda values: argsort(values, kind="stable"))
     yield
@@ -56,6 +57,7 @@ PICTURES = st.tuples(st.integers(1, 14), st.integers(1, 14)).flatmap(
 def test_labels_of_any_picture_are_those_of_scikit_image_with_a_stable_sort(
     photo: np.ndarray, sigma: float, scale: int, min_size: int
 ) -> None:
+    felzenszwalb(np.zeros((2, 2, 3), np.uint8), (1,))  # numba compiles with NumPy as it is, or not at all
     argsort: Callable = np.argsort
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np, "argsort", lambda values: argsort(values, kind="stable"))
