@@ -30,7 +30,14 @@ _KEY_FIGURES = {
     ),
     "masks": (("regions_per_image", "{:.0f} regions a photo"), ("bytes_per_image", "{:,.0f} bytes a photo")),
     "roi_features": (("boxes", "{:,} RoIs"),),
-    "correspondence": (("pairs", "{:,} pairs"), ("similarity_mean", "{:.2f} similar")),
+    "correspondence": (
+        ("pairs", "{:,} pairs"),
+        ("similarity_mean", "{:.2f} similar"),
+        ("same_class_iou", "{:.1%} on one class"),
+    ),
+    "import_neighbors": (("own_neighbors", "{:,} photos that are their own neighbours"),),
+    "import_regions": (("boxes", "{:,} boxes"), ("fallback_images", "{:,} photos without one")),
+    "import_correspondence": (("pairs", "{:,} pairs"),),
     "object_pretraining": (("steps", "{:,} steps"), ("loss", "loss {:.2f}")),
 }
 

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.correspondence.knn import make_features
 from benchmarks.correspondence.part import Setup, median, timed
 from stages.correspondence.best_pairs import Matcher, Rule
+from stages.learning.similarity import lost_to_rounding, rough_dtype
 
 _NEIGHBORS, _FRACTION = 10, 0.1
 
@@ -29,7 +30,8 @@ def measure(setup: Setup) -> dict[str, Any]:
     wide = np.array(stored, np.float32)
     rng = np.random.default_rng(0)
     scenes = [rng.choice(photos, _NEIGHBORS + 1, replace=False).tolist() for _ in range(queries)]
-    matcher = Matcher(Rule(fraction=_FRACTION), setup.device)
+    lost = lost_to_rounding(stored.reshape(-1, width), rough_dtype(setup.device))
+    matcher = Matcher(Rule(fraction=_FRACTION), setup.device, lost)
     ways: dict[str, Callable[[], list[Any]]] = {
         "numpy": functools.partial(_all, _numpy, wide, scenes),
         "ours": functools.partial(_all, functools.partial(_ours, matcher), stored, scenes),

@@ -51,9 +51,9 @@ class Rule:
 class Matcher:
     """Pairs the boxes of one photo with those of its neighbours."""
 
-    def __init__(self, rule: Rule, device: torch.device) -> None:
-        """device: for the rough similarities."""
-        self._rule, self._device = rule, device
+    def __init__(self, rule: Rule, device: torch.device, lost: float) -> None:
+        """device: for the rough similarities. lost: the largest `lost_to_rounding` of all features, see there."""
+        self._rule, self._device, self._lost = rule, device, lost
         self._dtype = rough_dtype(device)
 
     def __call__(self, query: np.ndarray, others: list[np.ndarray]) -> tuple[list[Pairs], bool]:
@@ -79,17 +79,18 @@ class Matcher:
 
     def _most_similar(self, query: np.ndarray, others: list[np.ndarray]) -> list[Pairs]:
         # One product: many small ones would take twice as long.
-        right = as_rough(others, self._dtype).to(self._device)
-        products = (right @ as_rough([query], self._dtype).to(self._device).T).float().cpu().numpy()
-        wide, error = widened(query).numpy(), rough_error(self._dtype, query.shape[1])
+        left, right = (as_rough(parts, self._dtype).to(self._device) for parts in ([query], others))
+        products = (right @ left.T).float().cpu()
+        error = rough_error(self._dtype, query.shape[1], 2 * self._lost, float(products.abs().max()))
+        wide, rough = widened(query).numpy(), products.numpy()
         found, first = [], 0
         for other in others:
-            rough = products[first : first + len(other)]
+            part = rough[first : first + len(other)]
             first += len(other)
             count = self._rule.count(len(query), len(other))
             settings = count, self._rule.mutual, self._rule.unique
-            limit = max(4 * count, int(_MANY * rough.size))
-            pairs = best_pairs(rough, error, wide, other.view(np.uint16), *settings, limit)
+            limit = max(4 * count, int(_MANY * part.size))
+            pairs = best_pairs(part, error, wide, other.view(np.uint16), *settings, limit)
             if not len(pairs[0]):
                 exact = (widened(other).double() @ torch.from_numpy(wide).double().T).numpy()
                 pairs = best_pairs(exact, 0.0, wide, other.view(np.uint16), *settings, exact.size)

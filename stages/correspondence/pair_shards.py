@@ -14,7 +14,10 @@ import torch
 from stages.correspondence.best_pairs import Matcher, Rule
 from stages.correspondence.boxes import Boxes
 from stages.data.rows import Rows
+from stages.learning.similarity import lost_to_rounding, rough_dtype
 from stages.shards import Shard
+
+_BLOCK = 2048  # features
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Sources:
 
     @property
     def features(self) -> Rows:
-        return Rows(self.roi_features / "features.npy", most_mapped=2**24)
+        return Rows(self.roi_features / "features.npy", most_mapped=2**26)
 
     def check(self) -> int:
         """K, the neighbours of each photo.
@@ -48,6 +51,14 @@ class Sources:
         if rows == 0 or rows % self.images:
             raise _other_catalog(self.retrieval, self.images)
         return rows // self.images
+
+    def lost_to_rounding(self, device: str) -> float:
+        """What `Matcher` wants to know of the features: once, not anew for each neighbour that a photo is."""
+        features, dtype = self.features, rough_dtype(torch.device(device))
+        if dtype == torch.float32:
+            return 0.0
+        blocks = range(0, len(features), _BLOCK)
+        return max(lost_to_rounding(features.block(first, first + _BLOCK), dtype) for first in blocks)
 
     def neighbors(self, first: int, last: int) -> np.ndarray:
         """(n, K) int64: photo numbers of the neighbours of photos first .. last - 1, nearest first."""
@@ -83,9 +94,9 @@ class MinedPairs:
             np.savez(file, **{field.name: getattr(self, field.name) for field in fields(self)})
 
 
-def mine_shard(sources: Sources, rule: Rule, device: str, shard: Shard, path: Path) -> None:
-    """Writes the pairs of the shard's photos with their neighbours."""
-    boxes, features, matcher = Boxes(sources.regions), sources.features, Matcher(rule, torch.device(device))
+def mine_shard(sources: Sources, rule: Rule, device: str, lost: float, shard: Shard, path: Path) -> None:
+    """Writes the pairs of the shard's photos with their neighbours. rule, device, lost: see `Matcher`."""
+    boxes, features, matcher = Boxes(sources.regions), sources.features, Matcher(rule, torch.device(device), lost)
     neighbors = sources.neighbors(shard.first, shard.last)
     starts = boxes.starts
 

@@ -65,7 +65,8 @@ def run(
     neighbors = sources.check()
     rule = Rule(fraction, fraction_of, mutual, unique, min_similarity)
     shards = cut(len(photos), out / "scratch" / "pairs", ".npz")
-    make = partial(mine_shard, sources, rule, str(resolve_device(device)))
+    where = str(resolve_device(device))
+    make = partial(mine_shard, sources, rule, where, sources.lost_to_rounding(where))
     make_shards(make, shards, LocalEngine(workers), report)
 
     boxes, figures, quality = Boxes(regions), PairFigures(), None

@@ -9,8 +9,9 @@ import numpy as np
 
 from stages.data.mapped import Mapped
 
-# What is read brings its neighbourhood into memory with it (the kernel's fault_around_bytes).
-_AROUND = 2**16
+# What is read brings its neighbourhood into memory with it: 64 kB (the kernel's fault_around_bytes), or all of a large
+# page of the page cache. At most this much, as measured on ext4.
+_AROUND = 2**20
 
 
 class Rows(Mapped):

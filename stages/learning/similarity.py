@@ -10,6 +10,7 @@ be from the exact ones is known (`rough_error`), so that a few exact similaritie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +21,14 @@ from torch import Tensor
 
 from stages.learning.devices import resolve_precision
 
-BF16_ROUNDING, FLOAT32_ROUNDING = 2.0**-9, 2.0**-24
-SAFETY = 1.02  # for squares of errors, and lengths that are 1 but for rounding
+BF16_ROUNDING, FLOAT32_ROUNDING = 2.0**-8, 2.0**-24  # half of the last of 8 and of 24 binary digits
+SAFETY = 1.02  # for products of two errors, and lengths that are 1 but for rounding
 
 _MAGNITUDE, _SIGN = np.uint32(0x7FFF), np.uint32(0x8000)
+_UPPER = np.uint32(0xFFFF0000)
 _13, _16 = np.uint32(13), np.uint32(16)
+_MAGNITUDE_16, _SIGN_16, _LEAST_NORMAL = np.uint16(0x7FFF), np.uint16(0x8000), np.uint16(0x0400)
+_HALF_OF_LAST, _DROPPED, _REBIAS_16 = np.uint16(4), np.uint16(3), np.uint16(112 << 7)  # of 10 digits 7 are left
 _REBIAS = np.float32(2.0**112)  # between the exponents of float16 and float32: 127 - 15
 _CHUNK = 64
 
@@ -36,17 +40,18 @@ def rough_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def rough_error(dtype: torch.dtype, dim: int) -> float:
-    """More than the error of a product of two rows of length 1 rounded to `dtype`, by Cauchy-Schwarz.
+def rough_error(dtype: torch.dtype, dim: int, lost: float = 0.0, largest: float = 1.0) -> float:
+    """More than the error of any product of two matrices whose rows have length 1.
 
-    Rounding to bf16 changes each entry by at most 2^-9 of it, hence a row x by a vector no longer than 2^-9 |x|: the
-    product of two rows errs by 2 * 2^-9, and is rounded itself. Sums are in float32, D terms err by D * 2^-24.
+    By Cauchy-Schwarz, what rounding has taken from a row changes its products by no more than the length of that. Sums
+    are in float32, D terms err by D * 2^-24. A product of bf16 is rounded itself.
 
     Args:
         dim: D.
+        lost: the largest length of what rounding took from a row of the one matrix, plus that of the other.
+        largest: the largest product, or an absolute value above it.
     """
-    sums = dim * FLOAT32_ROUNDING
-    return SAFETY * (3 * BF16_ROUNDING + sums if dtype == torch.bfloat16 else sums)
+    return SAFETY * (lost + dim * FLOAT32_ROUNDING + (BF16_ROUNDING * largest if dtype == torch.bfloat16 else 0.0))
 
 
 def as_rough(parts: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
@@ -57,7 +62,25 @@ def as_rough(parts: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
     for rows in parts:
         convert(rows.view(np.uint16), out[first : first + len(rows)])
         first += len(rows)
-    return torch.from_numpy(out.view(np.int16)).view(dtype) if bf16 else torch.from_numpy(out)
+    return _bfloat16(out) if bf16 else torch.from_numpy(out)
+
+
+def lost_to_rounding(rows: np.ndarray, dtype: torch.dtype) -> float:
+    """The largest length of what `as_rough` takes from one of the (n, D) float16 rows."""
+    if dtype != torch.bfloat16:
+        return 0.0
+    return float((widened(rows) - as_rough([rows], dtype).float()).norm(dim=1).max())
+
+
+def rounded(rows: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """(n, D) float32 rows in bf16 with zeros up to `columns`, and (n,) float32: the length of what a row lost."""
+    bits, lost = np.zeros((len(rows), columns), np.uint16), np.empty(len(rows), np.float32)
+    _round(rows.numpy(), bits, lost)
+    return _bfloat16(bits), torch.from_numpy(lost)
+
+
+def _bfloat16(bits: np.ndarray) -> Tensor:
+    return torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
 
 
 def widened(rows: np.ndarray) -> Tensor:
@@ -85,15 +108,40 @@ def _to_float32(bits: np.ndarray, out: np.ndarray) -> None:
             out[row, entry] = _bits_to_float(bits[row, entry])
 
 
+@njit(inline="always", **_FAST)
+def _rounded_bits(value: np.float32) -> np.uint32:
+    """The bits of a bf16 in the upper half of those of a float32, rounded to nearest, ties to even."""
+    word = value.view(np.uint32)
+    odd = np.uint32(np.uint32(word >> _16) & np.uint32(1))
+    return np.uint32(np.uint32(word + np.uint32(0x7FFF) + odd) & _UPPER)
+
+
 @njit(**_FAST)
 def _to_bfloat16(bits: np.ndarray, out: np.ndarray) -> None:
-    """bits: (n, D) uint16 of float16. out: (n, D) uint16 of bf16, rounded to nearest, ties to even."""
+    """bits: (n, D) uint16 of float16. out: (n, D) uint16 of bf16, rounded to nearest; what is below 2^-14 (subnormal in
+    float16) becomes zero. In integers of 16 bits, which takes half the time of rounding by way of float32."""
     for row in range(len(bits)):
-        for entry in range(bits.shape[1]):
-            value = _bits_to_float(bits[row, entry])
-            word = value.view(np.uint32)
-            odd = np.uint32(np.uint32(word >> _16) & np.uint32(1))
-            out[row, entry] = np.uint16(np.uint32(word + np.uint32(0x7FFF) + odd) >> _16)
+        source, target = bits[row], out[row]
+        for entry in range(len(source)):
+            half = np.uint16(source[entry])
+            size = np.uint16(half & _MAGNITUDE_16)
+            shorter = np.uint16(np.uint16(size + _HALF_OF_LAST) >> _DROPPED)
+            value = np.uint16(shorter + _REBIAS_16) if size >= _LEAST_NORMAL else np.uint16(0)
+            target[entry] = np.uint16(value | np.uint16(half & _SIGN_16))
+
+
+@njit(fastmath={"reassoc", "contract"}, **_FAST)
+def _round(rows: np.ndarray, out: np.ndarray, lost: np.ndarray) -> None:
+    """rows: (n, D) float32. out: (n, D or more) uint16 of bf16. lost: (n,) float32, lengths of what rounding took."""
+    for row in range(len(rows)):
+        squares = np.float32(0)
+        for entry in range(rows.shape[1]):
+            value = np.float32(rows[row, entry])
+            word = _rounded_bits(value)
+            difference = np.float32(value - word.view(np.float32))
+            squares += difference * difference
+            out[row, entry] = np.uint16(word >> _16)
+        lost[row] = math.sqrt(squares)
 
 
 @njit(fastmath={"reassoc", "contract"}, **_FAST)

@@ -19,8 +19,8 @@ from stages.data.rows import Rows
 from stages.learning.similarity import exact_similarity, rough_dtype, widen_row, widened
 from stages.retrieval.shortlists import Bf16Search, DeviceSearch, Float32Search, Search, Shortlists
 
-_MARGINS = 64, 512  # rows beyond K on the shortlist, and on the longer one
-_CHUNK = 2048  # queries that are settled together
+_MARGINS = 96, 512  # rows beyond K on the shortlist, and on the longer one
+_CHUNK = 256  # queries that are settled together
 _BRUTE_QUERIES, _BRUTE_ROWS = 256, 8192
 
 

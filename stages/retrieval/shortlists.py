@@ -23,6 +23,7 @@ from stages.learning.similarity import (
     SAFETY,
     keep_largest,
     rough_error,
+    rounded,
     widened,
 )
 
@@ -30,7 +31,7 @@ _TILE = 512  # queries a core whose products with a block of rows fit its cache
 _BLOCK = 2048  # rows
 _DEVICE_BLOCK = 16384
 _AS = {torch.bfloat16: torch.int16, torch.float32: torch.float32}
-_MULTIPLE = 32  # of columns, with which matrix units are fastest
+_MULTIPLE = 32
 
 
 @dataclass(frozen=True)
@@ -71,19 +72,22 @@ class Bf16Search:
         """width: W."""
         self._rows, self._width = rows, width
         self._centre = _mean(rows)
-        self._longest = 0.0
+        self._longest = self._lost = 0.0  # of rows less the mean, and of what rounding took from them: lengths
+        # Two more columns, and zeros up to a multiple with which matrix units are fastest.
+        self._columns = -(-(len(self._centre) + 2) // _MULTIPLE) * _MULTIPLE
 
     def __call__(self, queries: np.ndarray) -> Shortlists:
         bits = np.zeros((len(queries), self._width), np.int16)
         numbers = np.full(bits.shape, -1, np.int64)
         wide = widened(queries)
-        left = wide - self._centre
-        self._longest = 0.0
-        _scan(self._rows, _padded(left, torch.ones(len(left), 2)), self._right, bits, numbers)
+        left, dim = wide - self._centre, len(self._centre)
+        rough, lost = rounded(left, self._columns)
+        rough[:, dim : dim + 2] = 1
+        self._longest = self._lost = 0.0
+        _scan(self._rows, rough, self._right, bits, numbers)
         scores = torch.from_numpy(bits).view(torch.bfloat16).float()
 
-        dim = len(self._centre)
-        errors = 2 * BF16_ROUNDING * left.norm(dim=1) * self._longest  # of both factors
+        errors = lost * self._longest + left.norm(dim=1) * self._lost  # as in `rough_error`
         errors += BF16_ROUNDING * scores.max(dim=1).values  # of the product; the scores that count are no larger
         errors += (2 * dim * FLOAT32_ROUNDING + BF16_ROUNDING**2) * self._longest  # of the sums and the two columns
         shifts = wide.double() @ self._centre.double()
@@ -91,10 +95,13 @@ class Bf16Search:
 
     def _right(self, rows: np.ndarray) -> Tensor:
         centred = widened(rows) - self._centre
+        rough, lost = rounded(centred, self._columns)
         self._longest = max(self._longest, float(centred.norm(dim=1).max()))
-        column = centred @ self._centre
-        high = column.bfloat16().float()
-        return _padded(centred, torch.stack([high, column - high], dim=1))
+        self._lost = max(self._lost, float(lost.max()))
+        column, dim = centred @ self._centre, centred.shape[1]
+        rough[:, dim] = column
+        rough[:, dim + 1] = column - rough[:, dim]
+        return rough
 
 
 class Float32Search:
@@ -181,14 +188,6 @@ def _keep(scores: np.ndarray, first: int, values: np.ndarray, numbers: np.ndarra
     """`keep_largest` for each row of scores (Q, n), values (Q, W) and numbers (Q, W)."""
     for row in range(len(scores)):
         keep_largest(scores[row], first, values[row], numbers[row])
-
-
-def _padded(rows: Tensor, columns: Tensor) -> Tensor:
-    """rows (n, D) and columns (n, 2) beside each other in bf16, with zeros up to a multiple of 32 columns."""
-    dim = rows.shape[1]
-    out = torch.zeros(len(rows), -(-(dim + 2) // _MULTIPLE) * _MULTIPLE, dtype=torch.bfloat16)
-    out[:, :dim], out[:, dim : dim + 2] = rows, columns
-    return out
 
 
 def _mean(rows: Rows) -> Tensor:

@@ -20,6 +20,7 @@ from stages.correspondence import pair_table
 from stages.correspondence import pairs as step
 from stages.correspondence.best_pairs import Matcher, Rule
 from stages.data.catalog import Catalog
+from stages.learning.similarity import lost_to_rounding
 from stages.report import Report
 from stages.retrieval.tables import NeighborsWriter
 from stages.shards import cut
@@ -72,7 +73,8 @@ def test_pairs_are_those_of_the_rule(name: str, sizes: list[int], distinct: int,
     """Few distinct features make many ties; many leave it to the rough similarities to find the candidates."""
     rng = np.random.default_rng(seed)
     features = [unit_rows(rng, distinct, seed)[rng.integers(0, distinct, size)] for size in sizes]
-    matcher = Matcher(RULES[name], torch.device("cpu"))
+    lost = max(lost_to_rounding(rows, dtype) for rows in features)
+    matcher = Matcher(RULES[name], torch.device("cpu"), lost)
     matcher._dtype = dtype
     found, lonely = matcher(features[0], features[1:])
     expected = [plain_pairs(features[0], other, RULES[name]) for other in features[1:]]
