@@ -77,7 +77,8 @@ def _masks(folder: Path) -> None:
 
 
 def _retrieval(folder: Path) -> None:
-    settings = Retrieval(neighbors=_NEIGHBORS, resize=32, crop=32, batch_size=64).all_fields()
+    # Compiling, which pays from some thousands of photos on, would take its memory at one of the two counts alone.
+    settings = Retrieval(neighbors=_NEIGHBORS, resize=32, crop=32, batch_size=64, compile=False).all_fields()
     retrieval.run(out=folder / "retrieval", **_given(folder, engine=False), encoder=folder / "encoder", **settings)
 
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from stages.correspondence.radix_sort import sort_packed
+from stages.correspondence.forest import above, find, join
+from stages.correspondence.radix_sort import BUCKET_SHIFT, INFINITE, bucket_sizes, sort_packed
 
 _BUCKETS = 32
 _BLOCK = 256  # edges whose nodes are fetched ahead
-_INFINITE = 0x7F800000  # the bits of an infinite float32: an edge that leads out of the picture
 
 
 def segment(planes: np.ndarray, scales: tuple[int, ...], min_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -79,63 +79,18 @@ def _cut(keys):
     (_BUCKETS + 1,) int64, where the buckets start.
     """
     height, _, width = keys.shape
-    counts = np.zeros(1 << 12, np.int64)
-    for key in keys.reshape(-1):
-        counts[key >> 20] += 1
-    infinite = _INFINITE >> 20
-    edges = keys.size - counts[infinite]
-    bucket_of, starts, seen = np.zeros(infinite, np.uint8), np.zeros(_BUCKETS + 1, np.int64), 0
-    for digit in range(infinite):
-        bucket_of[digit] = min(_BUCKETS - 1, (seen + counts[digit] // 2) * _BUCKETS // max(edges, 1))
-        starts[bucket_of[digit] + 1] += counts[digit]
-        seen += counts[digit]
-    for bucket in range(_BUCKETS):
-        starts[bucket + 1] += starts[bucket]
-    packed, place = np.empty(edges, np.uint64), starts[:-1].copy()
+    bucket_of, starts = bucket_sizes(keys.reshape(-1), _BUCKETS)
+    packed, place = np.empty(starts[-1], np.uint64), starts[:-1].copy()
     for y in range(height):
         for direction in range(2):
             for x in range(width):
                 key = keys[y, direction, x]
-                if key < _INFINITE:
-                    bucket = bucket_of[key >> 20]
+                if key < INFINITE:
+                    bucket = bucket_of[key >> BUCKET_SHIFT]
                     edge = np.uint64(2 * (y * width + x) + direction)
                     packed[place[bucket]] = (np.uint64(key) << np.uint64(32)) | edge
                     place[bucket] += 1
     return packed, starts
-
-
-# A forest is an int32 array: a node's parent, or for a root minus the number of pixels below it.
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _above(parent, node):
-    """One step towards the root. Compiled without a branch, so that many are under way at once."""
-    up = parent[np.uint64(node)]
-    return np.int64(up if up >= 0 else node)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _find(parent, node):
-    node = np.uint64(node)
-    up = parent[node]
-    while up >= 0:
-        upper = parent[np.uint64(up)]
-        if upper < 0:
-            return np.int64(up)
-        parent[node] = upper
-        node = np.uint64(upper)
-        up = parent[node]
-    return np.int64(node)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _join(parent, a, b):
-    """Joins two roots, the smaller below the larger, `a` where they are equal. Returns the new root."""
-    if parent[a] > parent[b]:
-        a, b = b, a
-    parent[a] += parent[b]
-    parent[b] = a
-    return a
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -169,18 +124,18 @@ def _segment(keys, scales, min_size):
         edges = 0
         for i in range(starts[bucket], starts[bucket + 1]):
             a, b = _ends(packed[i], width)
-            a, b = _above(parent, _above(parent, a)), _above(parent, _above(parent, b))
+            a, b = above(parent, above(parent, a)), above(parent, above(parent, b))
             kept[edges] = packed[i]
-            edges += _above(parent, a) != _above(parent, b)
+            edges += above(parent, a) != above(parent, b)
         ordered = sort_packed(kept, other, edges)
         for block in range(0, edges, _BLOCK):
             last = min(block + _BLOCK, edges)
             for i in range(block, last):
                 a, b = _ends(ordered[i], width)
-                near[i - block, 0] = _above(parent, _above(parent, a))
-                near[i - block, 1] = _above(parent, _above(parent, b))
+                near[i - block, 0] = above(parent, above(parent, a))
+                near[i - block, 1] = above(parent, above(parent, b))
             for i in range(block, last):
-                a, b = _find(parent, near[i - block, 0]), _find(parent, near[i - block, 1])
+                a, b = find(parent, near[i - block, 0]), find(parent, near[i - block, 1])
                 if a == b:
                     continue
                 weight = _weight(ordered[i])
@@ -189,7 +144,7 @@ def _segment(keys, scales, min_size):
                     size_a, size_b = np.float32(-parent[a]), np.float32(-parent[b])
                     inner_a, inner_b = np.int32(state[a]).view(np.float32), np.int32(state[b]).view(np.float32)
                     if weight <= inner_a + scales[0] / size_a and weight <= inner_b + scales[0] / size_b:
-                        state[_join(parent, a, b)] = np.int32(ordered[i] >> np.uint64(32))
+                        state[join(parent, a, b)] = np.int32(ordered[i] >> np.uint64(32))
                         continue
                     if weight > inner_a + scales[-1] / size_a or weight > inner_b + scales[-1] / size_b:
                         if min(size_a, size_b) < min_size:
@@ -204,7 +159,7 @@ def _segment(keys, scales, min_size):
                         atoms += 1
                 apart, too_small = _decide(own, own_inner, -1 - state[a], -1 - state[b], weight, scales, min_size)
                 if not apart:
-                    _join(parent, a, b)
+                    join(parent, a, b)
                 if too_small:
                     small[smalls, 0], small[smalls, 1] = a, b
                     smalls += 1
@@ -212,7 +167,7 @@ def _segment(keys, scales, min_size):
     labels, last, label = np.empty(pixels, np.int32), -1, 0
     for pixel in range(pixels):
         if parent[pixel] < 0 or parent[pixel] != last:
-            root = _find(parent, pixel)
+            root = find(parent, pixel)
             last = root
             if state[root] >= 0:
                 own[atoms] = parent[root]
@@ -237,11 +192,11 @@ def _decide(own, inner, one, other, weight, scales, min_size):
     """
     apart = too_small = False
     for k in range(len(scales)):
-        a, b = _find(own[:, k], one), _find(own[:, k], other)
+        a, b = find(own[:, k], one), find(own[:, k], other)
         if a != b:
             size_a, size_b = np.float32(-own[a, k]), np.float32(-own[b, k])
             if weight <= inner[a, k] + scales[k] / size_a and weight <= inner[b, k] + scales[k] / size_b:
-                inner[_join(own[:, k], a, b), k] = weight
+                inner[join(own[:, k], a, b), k] = weight
             else:
                 apart = True
                 too_small |= min(size_a, size_b) < min_size
@@ -252,9 +207,9 @@ def _decide(own, inner, one, other, weight, scales, min_size):
 def _absorb_small(forest, edges, min_size):
     """Components below `min_size` join the neighbour along their lightest edge."""
     for i in range(len(edges)):
-        a, b = _find(forest, edges[i, 0]), _find(forest, edges[i, 1])
+        a, b = find(forest, edges[i, 0]), find(forest, edges[i, 1])
         if a != b and (-forest[a] < min_size or -forest[b] < min_size):
-            _join(forest, a, b)
+            join(forest, a, b)
 
 
 @njit(cache=True, nogil=True)
@@ -273,7 +228,7 @@ def _number(labels, forests):
         if part_of[atom] < 0:
             row, code = found[parts], np.uint64(0)
             for k in range(scales):
-                root = _find(forests[k], atom)
+                root = find(forests[k], atom)
                 if number[k, root] < 0:
                     number[k, root] = segments[k]
                     segments[k] += 1

@@ -8,10 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-_DOWN, _DOWN_RIGHT, _UP_RIGHT = 1, 2, 3  # the direction 0 is right
+from stages.correspondence.forest import above, find, join
+from stages.correspondence.radix_sort import BUCKET_SHIFT, INFINITE, bucket_sizes, sort_packed
 
-_DIGIT_BITS = 10
-_DIGITS = 3  # 30 bits hold every float32 from 0 to below 2; the dearest edge, black to white, costs sqrt(3)
+_RIGHT, _DOWN, _DOWN_RIGHT, _UP_RIGHT = range(4)
+
+_BUCKETS = 32
+_BLOCK = 256  # edges whose roots are fetched ahead
 _SHORT_RUN = 16
 
 
@@ -26,8 +29,8 @@ def smooth(picture, weights, rows, columns, smoothed):
     for y in range(height):
         _weigh_center(lines[y], weights[0], line)
         for distance in range(radius, 0, -1):  # SciPy's order of the sums
-            above, below = lines[rows[y + radius - distance]], lines[rows[y + radius + distance]]
-            _add_weighted(above, below, weights[distance], line)
+            upper, lower = lines[rows[y + radius - distance]], lines[rows[y + radius + distance]]
+            _add_weighted(upper, lower, weights[distance], line)
         for i in range(margin):
             x, channel = divmod(i, channels)
             padded[i] = line[channels * columns[x] + channel]
@@ -52,138 +55,175 @@ def _add_weighted(one, other, weight, out):
 
 
 @njit(cache=True, nogil=True)
-def measure(picture, costs, packed):
-    """Fills `costs`, one place for each number of an edge, and `packed`, the edges in their first order, each with its
-    cost as float32 in the upper half: those bits sort as the numbers do, none being negative."""
-    height, width, channels = picture.shape
-    at = 0
-    for direction in range(4):
-        right = 0 if direction == _DOWN else 1
-        down = 1 if direction in (_DOWN, _DOWN_RIGHT) else -1 if direction == _UP_RIGHT else 0
-        for y in range(max(0, -down), height - max(0, down)):
-            for x in range(width - right):
-                total = 0.0
-                for channel in range(channels):
-                    difference = picture[y, x, channel] - picture[y + down, x + right, channel]
-                    total += difference * difference
-                edge = 4 * (y * width + x) + direction
-                costs[edge] = np.sqrt(total)
-                packed[at] = np.uint64(np.float32(costs[edge]).view(np.uint32)) << np.uint64(32) | np.uint64(edge)
-                at += 1
+def measure(picture, costs):
+    """Fills `costs` (4, H, W): of the edge from each pixel in each direction, infinite where it leads out."""
+    height = len(picture)
+    costs[:] = np.inf
+    for y in range(height):
+        _distances(picture[y, :-1], picture[y, 1:], costs[_RIGHT, y])
+        if y + 1 < height:
+            _distances(picture[y], picture[y + 1], costs[_DOWN, y])
+            _distances(picture[y, :-1], picture[y + 1, 1:], costs[_DOWN_RIGHT, y])
+            _distances(picture[y + 1, :-1], picture[y, 1:], costs[_UP_RIGHT, y + 1])
 
 
 @njit(cache=True, nogil=True)
-def sort(packed, target, costs, edges):
-    """Fills `edges` by rising cost, equals in the order of `packed`, and returns the costs in that order.
+def _distances(ones, others, out):
+    for x in range(len(ones)):
+        total = 0.0
+        for channel in range(ones.shape[1]):
+            difference = ones[x, channel] - others[x, channel]
+            total += difference * difference
+        out[x] = np.sqrt(total)
 
-    A stable radix sort by the float32 costs; then, what these do not tell apart, by the float64 costs. The memory of
-    `packed` is used again for what is returned.
+
+@njit(cache=True, nogil=True)
+def segment(costs, width, scales, min_sizes, labels):
+    """Fills `labels` (scales, pixels). costs: (4, pixels) from `measure`; scales: of colours from 0 to 1.
+
+    Edges are cut into buckets by their costs. By the time of its bucket most edges lie within one segment, at every
+    scale: they need no sorting (Osipov, Sanders and Singler 2009).
     """
-    count, buckets = len(packed), 1 << _DIGIT_BITS
-    places = np.zeros((_DIGITS, buckets), np.int64)
-    mask = np.uint64(buckets - 1)
-    for i in range(count):
-        for digit in range(_DIGITS):
-            places[digit, packed[i] >> np.uint64(32 + digit * _DIGIT_BITS) & mask] += 1
-    source = packed
-    for digit in range(_DIGITS):
-        place, total = places[digit], 0
-        for bucket in range(buckets):
-            place[bucket], total = total, total + place[bucket]
-        shift = np.uint64(32 + digit * _DIGIT_BITS)
-        for i in range(count):
-            bucket = source[i] >> shift & mask
-            target[place[bucket]] = source[i]
-            place[bucket] += 1
-        source, target = target, source
-    exact = target.view(np.float64)
-    for i in range(count):
-        edges[i] = np.int32(source[i] & np.uint64(0xFFFFFFFF))
-        exact[i] = costs[edges[i]]
-    first = 0
-    for i in range(1, count + 1):
-        if i == count or source[i] >> np.uint64(32) != source[first] >> np.uint64(32):
+    count, pixels = labels.shape
+    steps = np.array([1, width, width + 1, 1 - width])
+    packed, starts = _cut(costs)
+    longest = (starts[1:] - starts[:-1]).max()
+    kept, other = np.empty(longest, np.uint64), np.empty(longest, np.uint64)
+
+    forests = np.full((count, pixels), -1, np.int32)
+    limits = np.empty((count, pixels), np.float32)  # at a root: what joins it costs less; float32 as in scikit-image
+    for which in range(count):
+        limits[which] = np.float32(scales[which])
+    # Edges between segments: as many as there could ever be, but memory that is not touched is not used.
+    between, found = np.empty((count, len(packed)), np.uint64), np.zeros(count, np.int64)
+    for bucket in range(_BUCKETS):
+        edges = 0
+        for i in range(starts[bucket], starts[bucket + 1]):
+            kept[edges] = packed[i]
+            edges += _apart(forests, packed[i], steps)
+        ordered = sort_packed(kept, other, edges)[:edges]
+        _sort_equals(ordered, costs)
+        for which in range(count):
+            found[which] = _grow(
+                ordered, costs, steps, scales[which], forests[which], limits[which], between[which], found[which]
+            )
+    for which in range(count):
+        _remove_small(between[which, : found[which]], steps, min_sizes[which], forests[which])
+        _number(forests[which], labels[which])
+
+
+@njit(cache=True, nogil=True)
+def _cut(costs):
+    """Cuts the edges into buckets of about the same size, the cheap ones first.
+
+    Returns (E,) uint64, in the upper half the cost as float32, whose bits sort as the numbers do, none being negative,
+    and below it the edge; within a bucket in the order of `costs`. And (_BUCKETS + 1,) int64, where the buckets start.
+    """
+    keys = np.empty(costs.size, np.uint32)
+    flat = costs.reshape(-1)
+    for i in range(len(flat)):
+        keys[i] = np.float32(flat[i]).view(np.uint32)
+    bucket_of, starts = bucket_sizes(keys, _BUCKETS)
+    packed, place = np.empty(starts[-1], np.uint64), starts[:-1].copy()
+    pixels = costs.shape[1]
+    for direction in range(len(costs)):
+        for pixel in range(pixels):
+            key = keys[direction * pixels + pixel]
+            if key < INFINITE:
+                bucket = bucket_of[key >> BUCKET_SHIFT]
+                packed[place[bucket]] = np.uint64(key) << np.uint64(32) | np.uint64(4 * pixel + direction)
+                place[bucket] += 1
+    return packed, starts
+
+
+@njit(cache=True, nogil=True)
+def _sort_equals(ordered, costs):
+    """Brings edges whose costs are the same float32 into the order of their float64 costs; equals stay."""
+    first, half = 0, np.uint64(32)
+    for i in range(1, len(ordered) + 1):
+        if i == len(ordered) or ordered[i] >> half != ordered[first] >> half:
             if i - first > 1:
-                _sort_run(exact[first:i], edges[first:i])
+                _sort_run(ordered[first:i], costs)
             first = i
-    return exact
 
 
 @njit(cache=True, nogil=True)
-def _sort_run(costs, edges):
-    if len(costs) > _SHORT_RUN:
-        order = np.argsort(costs, kind="mergesort")
-        costs[:], edges[:] = costs[order], edges[order]
+def _sort_run(run, costs):
+    exact = np.empty(len(run))
+    for i in range(len(run)):
+        exact[i] = _cost(costs, run[i])
+    if len(run) > _SHORT_RUN:
+        run[:] = run[np.argsort(exact, kind="mergesort")]
         return
-    for i in range(1, len(costs)):
-        cost, edge, at = costs[i], edges[i], i
-        while at > 0 and costs[at - 1] > cost:
-            costs[at], edges[at] = costs[at - 1], edges[at - 1]
+    for i in range(1, len(run)):
+        cost, edge, at = exact[i], run[i], i
+        while at > 0 and exact[at - 1] > cost:
+            exact[at], run[at] = exact[at - 1], run[at - 1]
             at -= 1
-        costs[at], edges[at] = cost, edge
+        exact[at], run[at] = cost, edge
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _cost(costs, packed):
+    return costs[np.int64(packed & np.uint64(3)), np.int64(packed & np.uint64(0xFFFFFFFF)) >> 2]
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _rounded(packed):
+    return np.uint32(packed >> np.uint64(32)).view(np.float32)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _ends(packed, steps):
+    pixel = np.int64(packed & np.uint64(0xFFFFFFFF)) >> 2
+    return pixel, pixel + steps[np.int64(packed & np.uint64(3))]
 
 
 @njit(cache=True, nogil=True)
-def segment(edges, costs, width, scales, min_sizes, labels):
-    """Fills `labels` (scales, pixels). `scales` are those of colours from 0 to 1."""
-    pixels = labels.shape[1]
-    steps = np.array([1, width, width + 1, 1 - width], np.int32)
-    low, high = scales.min(), scales.max()
-    parents = np.full(pixels, -1, np.int32)  # a root holds its segment's size, negative
-    dearest = np.zeros(pixels)  # at a root: the cost of the dearest edge within its segment
-    between, count = np.empty(len(edges), np.int32), 0
-    same, count = _grow(edges, costs, 0, steps, low, high, parents, dearest, between, count)
-    for which in range(len(scales)):
-        scale, own_parents, own_count = scales[which], parents, count
-        if same < len(edges):
-            own_parents, own_dearest = parents.copy(), dearest.copy()
-            _, own_count = _grow(edges, costs, same, steps, scale, scale, own_parents, own_dearest, between, count)
-        elif len(scales) > 1:
-            own_parents = parents.copy()
-        _remove_small(between[:own_count], steps, min_sizes[which], own_parents)
-        _number(own_parents, labels[which])
+def _apart(forests, packed, steps):
+    """Whether the ends of an edge may lie in two segments, in any of the forests. Looks a few steps up only."""
+    one, other = _ends(packed, steps)
+    apart = False
+    for which in range(len(forests)):
+        forest = forests[which]
+        apart |= above(forest, above(forest, one)) != above(forest, above(forest, other))
+    return apart
 
 
 @njit(cache=True, nogil=True)
-def _grow(edges, costs, start, steps, low, high, parents, dearest, between, count):
-    """Joins segments along the edges from `start` on, as long as the scales `low` and `high` agree.
+def _grow(ordered, costs, steps, scale, parents, limits, between, count):
+    """Joins segments along the edges in `ordered`; changes `parents` and `limits`.
 
-    Changes `parents` and `dearest`, and appends to the `count` edges in `between` those that it finds between segments.
-
-    Returns:
-        the edge that they do not agree on, the number of edges if there is none; and the new `count`.
+    Appends to the `count` edges in `between` those that it finds between segments, and returns the new count.
     """
-    limits = np.empty((len(parents), 2), np.float32)  # at a root, for `low` and `high`; float32 as in scikit-image
-    for pixel in range(len(parents)):
-        size = max(1, -parents[pixel])
-        limits[pixel, 0] = np.float32(dearest[pixel] + low / size)
-        limits[pixel, 1] = np.float32(dearest[pixel] + high / size)
-    for i in range(start, len(edges)):
-        pixel = edges[i] >> 2
-        one, other = _root(parents, pixel), _root(parents, pixel + steps[edges[i] & 3])
-        if one == other:
-            continue
-        joins = costs[i] < min(limits[one, 0], limits[other, 0])
-        if joins != (costs[i] < min(limits[one, 1], limits[other, 1])):
-            return i, count
-        if joins:
-            root = _join(parents, one, other)
-            dearest[root] = costs[i]
-            limits[root, 0] = np.float32(costs[i] + low / -parents[root])
-            limits[root, 1] = np.float32(costs[i] + high / -parents[root])
-        else:
-            between[count] = edges[i]
-            count += 1
-    return len(edges), count
+    near = np.empty((_BLOCK, 2), np.int64)
+    for block in range(0, len(ordered), _BLOCK):
+        last = min(block + _BLOCK, len(ordered))
+        for i in range(block, last):
+            one, other = _ends(ordered[i], steps)
+            near[i - block, 0] = above(parents, above(parents, one))
+            near[i - block, 1] = above(parents, above(parents, other))
+        for i in range(block, last):
+            one, other = find(parents, near[i - block, 0]), find(parents, near[i - block, 1])
+            if one == other:
+                continue
+            limit, rounded = min(limits[one], limits[other]), _rounded(ordered[i])
+            if rounded < limit or (rounded == limit and _cost(costs, ordered[i]) < limit):
+                root = join(parents, one, other)
+                limits[root] = np.float32(_cost(costs, ordered[i]) + scale / -parents[root])
+            else:
+                between[count] = ordered[i]
+                count += 1
+    return count
 
 
 @njit(cache=True, nogil=True)
 def _remove_small(between, steps, min_size, parents):
     for edge in between:
-        pixel = edge >> 2
-        one, other = _root(parents, pixel), _root(parents, pixel + steps[edge & 3])
+        pixel, neighbor = _ends(edge, steps)
+        one, other = find(parents, pixel), find(parents, neighbor)
         if one != other and min(-parents[one], -parents[other]) < min_size:
-            _join(parents, one, other)
+            join(parents, one, other)
 
 
 @njit(cache=True, nogil=True)
@@ -191,29 +231,8 @@ def _number(parents, labels):
     labels[:] = -1
     found = 0
     for pixel in range(len(parents)):
-        root = _root(parents, pixel)
+        root = find(parents, pixel)
         if labels[root] < 0:  # the first pixel of its segment
             labels[root] = found
             found += 1
         labels[pixel] = labels[root]
-
-
-@njit(cache=True, nogil=True)
-def _root(parents, pixel):
-    """The root of a pixel's segment. All pixels on the way are hung directly below it, for the next time."""
-    root = pixel
-    while parents[root] >= 0:
-        root = parents[root]
-    while pixel != root and parents[pixel] != root:
-        parents[pixel], pixel = root, parents[pixel]
-    return root
-
-
-@njit(cache=True, nogil=True)
-def _join(parents, one, other):
-    """Makes one segment of those with these roots; returns its root, that of the larger one."""
-    if parents[one] > parents[other]:
-        one, other = other, one
-    parents[one] += parents[other]
-    parents[other] = one
-    return one
