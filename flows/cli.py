@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows.prepare_environment import prepare_environment
@@ -15,7 +15,13 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser, commands = _parser()
+    if words and words[0] in commands:
+        # Intermixed: a word that may be left out, such as the step of `orl explain`, may also follow an option.
+        options = commands[words[0]].parse_intermixed_args(words[1:])
+    else:  # --help, or a mistake
+        options = parser.parse_args(words)
     try:
         status = options.command(options)
     except KeyboardInterrupt:
@@ -26,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """The parser of the whole, and of each command by name."""
     parser = argparse.ArgumentParser(
         prog="orl",
         description="Object-level self-supervised pretraining from scene photographs.",
@@ -41,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", metavar="STAGE", action="append",
                      help="make a stage or step again although it is up to date")  # fmt: skip
     run.set_defaults(command=_run)
+
+    sweep = commands.add_parser("sweep", help="run several variants of a config, each with several seeds: one table")
+    sweep.add_argument("file", help="a sweep file, or the name of one in configs/ablations/")
+    _add_changes(sweep)
+    sweep.add_argument("--seeds", metavar="N", type=int, nargs="+", help="instead of those of the file")
+    sweep.add_argument("--only", metavar="MEMBER", nargs="+", help="these members of the file alone")
+    sweep.set_defaults(command=_sweep)
 
     step = commands.add_parser("step", help="make one step in this process; under torchrun, as one of many")
     _add_config(step)
@@ -77,11 +91,15 @@ def _parser() -> argparse.ArgumentParser:
         pin = commands.add_parser(word, help=help)
         pin.add_argument("artifact", metavar="STEP/VERSION")
         pin.set_defaults(command=_pin, word=word)
-    return parser
+    return parser, commands.choices
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a file, or the name of one in configs/")
+    _add_changes(parser)
+
+
+def _add_changes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", metavar="FIELD=VALUE", dest="overrides", action="append", default=[],
                         help="override one field, such as retrieval.neighbors=20")  # fmt: skip
     parser.add_argument("--tiny", action="store_true", help="a rehearsal on generated scenes with a small network")
@@ -101,6 +119,13 @@ def _run(options: argparse.Namespace) -> int:
     from flows.foreground import run_in_foreground
 
     return run_in_foreground(options.config, _overrides(options), options.until, options.force, options.tiny)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    prepare_environment()
+    from flows.sweep import run_sweep
+
+    return run_sweep(options.file, options.overrides, options.seeds, options.only, options.tiny)
 
 
 def _step(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from prefect.exceptions import TerminationSignal
@@ -24,29 +25,37 @@ def run_in_foreground(config: str, overrides: list[str], until: str | None, forc
     Raises:
         ValueError, OSError: the request can't be carried out.
     """
-    name, settings, plan = prepare(config, overrides, tiny, until)
+    name, settings, plan = prepare(config, overrides, tiny, until, force or ())
     nodes = plan.until(until)
     for stage in force or ():
         plan.select(stage)
     console.print(f"[bold]{name}[/]: {len(nodes)} steps, artifacts in {store_root()}", soft_wrap=True)
     if settings.dataset.format == "demo_photos":
         console.print("Your own photos instead: [bold]orl run demo --images DIR[/] takes any nested folder.")
-    # SIGTERM ends a run like Ctrl-C: the flow stops its children, which keep their work.
+    with reporting():
+        try:
+            state = orl_pipeline(config, overrides, until, force, tiny, return_state=True)
+        except TerminationSignal:  # Prefect's own, while the flow runs
+            return INTERRUPTED
+    if state.is_completed():
+        return 0
+    print(f"error: {state.message}", file=sys.stderr)
+    return FAILED
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """For flows in this process: the user's API server or a temporary one; SIGTERM ends them like Ctrl-C."""
+    # The flow then stops its children, which keep their work.
     signal.signal(signal.SIGTERM, _interrupt)
     with ExitStack() as stack:
         if get_current_settings().api.url is None:
             url = stack.enter_context(temporary_server(store_root() / "logs" / "prefect-server.log"))
             stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
         try:
-            state = orl_pipeline(config, overrides, until, force, tiny, return_state=True)
-        except TerminationSignal:  # Prefect's own, while the flow runs
-            return INTERRUPTED
+            yield
         finally:
             flush_logs()  # while the server still listens
-    if state.is_completed():
-        return 0
-    print(f"error: {state.message}", file=sys.stderr)
-    return FAILED
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

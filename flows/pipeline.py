@@ -147,12 +147,12 @@ def orl_pipeline(
     Args:
         config: a file, or the stem of one in configs/.
         overrides: `section.field=value`, such as `retrieval.neighbors=20`.
-        until: stop after this stage or step.
+        until: stop after this stage or step, which is made even where the objective does without it.
         force: stages or steps that are computed again although they are up to date.
         tiny: the same steps on generated scenes with a small network: a rehearsal of under a minute.
     """
     try:
-        name, settings, plan = prepare(config, overrides or (), tiny, until)
+        name, settings, plan = prepare(config, overrides or (), tiny, until, force or ())
         check_engine(settings.run.engine)
         nodes = plan.until(until)
         forced = {node.name for stage in force or () for node in plan.select(stage)}

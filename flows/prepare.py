@@ -22,9 +22,13 @@ def store_root() -> Path:
 
 
 def prepare(
-    config: str, overrides: Sequence[str] = (), tiny: bool = False, until: str | None = None
+    config: str,
+    overrides: Sequence[str] = (),
+    tiny: bool = False,
+    until: str | None = None,
+    force: Sequence[str] = (),
 ) -> tuple[str, Config, Plan]:
-    """The name under which the results of a run are linked, its settings and its plan.
+    """The name under which the results of a run are linked, its settings and its plan; see `make_plan`.
 
     Raises:
         ConfigError, ValueError, FileNotFoundError: the request can't be carried out; the message says why.
@@ -36,7 +40,7 @@ def prepare(
     def contents(dataset: Dataset) -> str:
         return fingerprint(cache=hashes, workers=settings.run.workers or available_cores(), **dataset.source())
 
-    return name, settings, make_plan(settings, contents, hashes, until)
+    return name, settings, make_plan(settings, contents, hashes, until, force)
 
 
 def located(value: Any, plan: Plan, store: Store) -> Any:

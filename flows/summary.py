@@ -42,7 +42,7 @@ _KEY_FIGURES = {
 }
 
 # What an evaluation is summed up by; the report has the rest. The first is the figure that short trainings move.
-_RESULTS = {
+RESULTS = {
     ("view_retrieval", "rank"): "view rank",
     ("view_retrieval", "top1"): "view top 1",
     ("linear_svm", "map"): "linear SVM, mAP",
@@ -117,7 +117,7 @@ def _results_table(results: list[dict[str, Any]]) -> Table:
     table = Table(title="What it is worth", title_justify="left", title_style="bold")
     for column in ("figure", "chance", *encoders):
         table.add_column(column.replace("_", " "), justify="left" if column == "figure" else "right")
-    for figure, words in _RESULTS.items():
+    for figure, words in RESULTS.items():
         rows = [values[*figure, name] for name in encoders if (*figure, name) in values]
         if rows:
             cells = [_value(row["value"], row["chance"]) for row in rows]

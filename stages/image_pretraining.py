@@ -45,7 +45,8 @@ def run(
         method: a name in METHODS.
         encoder: arguments of `Encoder`.
         views: `size` of a view in pixels; `min_crop`, the smallest area of a crop as a share of the photo, the largest
-            being the whole photo; `photometry`, a name in PHOTOMETRIES.
+            being the whole photo; `photometry`, a name in PHOTOMETRIES; and where there are small views `small_views`,
+            `small_size` and `small_scale`, see `ImageViews`.
         objective: arguments of the method.
         training, seed, device, workers: the fields of `Training`.
         copies: directory of a `copies` artifact to read instead of the photos.
@@ -54,11 +55,13 @@ def run(
     if method not in METHODS:
         raise ValueError(f"image_pretraining has no method '{method}'. There are: {', '.join(METHODS)}.")
     photos = Catalog(catalog, root)
+    small = {name: views[name] for name in ("small_views", "small_size", "small_scale") if name in views}
     policy = ImageViews(
         photos.sizes,
         size=views["size"],
         scale=(views["min_crop"], 1.0),
         photometry=PHOTOMETRIES[views["photometry"]],
+        **small,
     )
     train(
         partial(METHODS[method], **objective),

@@ -27,7 +27,7 @@ VERSIONS = {
     "import_neighbors": 1,
     "import_regions": 1,
     "import_correspondence": 1,
-    "object_pretraining": 2,
+    "object_pretraining": 3,
     "evaluation": 2,
 }
 
@@ -63,6 +63,9 @@ TARGETS = {
     "object_pretraining": "stages.object_pretraining",
     "evaluation": "stages.evaluation",
 }
+
+# Steps that some objectives do without. They are planned where one needs them, or where they are asked for by name.
+OPTIONAL_STEPS = ("image_pretraining", "retrieval", "regions", "masks", "roi_features", "correspondence")
 
 TRAINING_STEPS = ("image_pretraining", "object_pretraining")
 
@@ -117,7 +120,7 @@ class Plan:
         chosen = [node for node in nodes if node.stage == name] or [node for node in nodes if node.name == name]
         chosen = chosen or [node for node in nodes if node.step == name]
         if not chosen:
-            known = [*STAGES, *(other for other in self.nodes if other not in STAGES)]
+            known = dict.fromkeys([*STAGES, *OPTIONAL_STEPS, *self.nodes])
             raise PlanError(f"'{name}' is neither a stage nor a step of this config. There are: {', '.join(known)}.")
         return chosen
 

@@ -6,27 +6,38 @@ what is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from stages.config.dataset import Dataset
+from stages.config.pretraining import ImagePretraining, ObjectPretraining, Training
 from stages.config.recipes import Optimization, Projector
 from stages.config.section import Section, runtime_fields
-from stages.config.tree import Config, Dataset, ImagePretraining, ObjectPretraining, Training
+from stages.config.tree import Config
 from stages.data.content_hashes import digest
-from stages.plan import Inside, Node, Plan
+from stages.plan import OPTIONAL_STEPS, TRAINING_STEPS, Inside, Node, Plan
 
 # What is left of the proposals of a photo, whichever way they come; and in what picture we search ourselves.
 _FILTERS = {"min_side", "max_aspect", "max_iou", "max_boxes"}
 _SEARCH = {"max_side", "max_pixels", "min_saliency"}
 
 
-def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Path, until: str | None = None) -> Plan:
-    """The plan of `config`.
+def make_plan(
+    config: Config,
+    fingerprint: Callable[[Dataset], str],
+    hashes: Path,
+    until: str | None = None,
+    force: Iterable[str] = (),
+) -> Plan:
+    """The plan of `config`: the last training, what its objective needs, and an evaluation of what was trained.
 
     Args:
         until: when this stage or step comes before the evaluation, the evaluation is left out, and its labelled data
             sets need not be there.
+        force: stages or steps that are to be made again. What `until` and these name is planned even where the
+            objective does without it, and with it all that it needs; the versions of the others do not change.
         fingerprint: gives the digest of the contents of a data set that lies on the disk.
         hashes: the file that remembers the hashes of photos, so that none is read twice to hash it.
 
@@ -34,22 +45,21 @@ def make_plan(config: Config, fingerprint: Callable[[Dataset], str], hashes: Pat
         ValueError, OSError: a data set or a file that the configuration names is not there or can't be used.
     """
     planner = _Planner(config, fingerprint, hashes)
-    first = planner.training("image_pretraining", config.image_pretraining, {}, size=config.image_pretraining.size)
-    planner.correspondence(first)
-    found = {"regions": Inside("regions"), "correspondence": Inside("correspondence")}
-    if config.object_pretraining.init == "image_pretraining":
-        found["init"] = first
-    second = planner.training("object_pretraining", config.object_pretraining, found)
-    if until is None or not any(until in (node.name, node.step, node.stage) for node in planner.nodes):
-        planner.evaluation(first, second)
-    return Plan(planner.nodes)
+    planner.object_pretraining()
+    trained = [Inside(step) for step in TRAINING_STEPS if step in planner.nodes]
+    for name in (until, *force):
+        planner.add(name)
+    if until is None or not any(until in (node.name, node.step, node.stage) for node in planner.nodes.values()):
+        planner.evaluation(*trained)
+    return Plan(planner.nodes.values())
 
 
 class _Planner:
-    """Collects the nodes of a plan; each method adds some, and returns what the next ones need of them."""
+    """Collects the nodes of a plan. Each method adds one, after those that it needs, unless it is there already, and
+    returns where to find what it makes."""
 
     def __init__(self, config: Config, fingerprint: Callable[[Dataset], str], hashes: Path) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: dict[str, Node] = {}
         self._config, self._fingerprint, self._hashes = config, fingerprint, hashes
         self._resources = {"device": config.run.device, "workers": config.run.workers}
         # Of steps whose shards a cluster may work on.
@@ -57,10 +67,17 @@ class _Planner:
         images, root = self._catalog("catalog", config.dataset)
         self._shown = {"catalog": images, "root": root}
 
-    def _add(self, name: str, step: str, settings: Mapping[str, Any], inputs: tuple[str, ...], **arguments: Any) -> str:
-        if all(node.name != name for node in self.nodes):  # what two steps need is one node
-            self.nodes.append(Node(name, step, settings, inputs, arguments, settings.get("seed")))
-        return name
+    def add(self, name: str | None) -> None:
+        """The step `name`, where it is one that some objectives do without."""
+        if name in OPTIONAL_STEPS:
+            getattr(self, name)()
+
+    def _add(
+        self, name: str, step: str, settings: Mapping[str, Any], inputs: tuple[str, ...], **arguments: Any
+    ) -> Inside:
+        if name not in self.nodes:  # what two steps need is one node
+            self.nodes[name] = Node(name, step, settings, inputs, arguments, settings.get("seed"))
+        return Inside(name)
 
     def _chosen(self, section: Section | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The settings of a section as they are used, and as they decide a version: by the contents of files."""
@@ -70,19 +87,19 @@ class _Planner:
         contents = {name: digest(value, self._hashes) for name, value in used.items() if isinstance(value, Path)}
         return used, section.result_fields() | contents
 
-    def _photos(self) -> str:
+    def _photos(self) -> Inside:
         made = self._config.generated
         settings = {"max_side": made.photo_side, "interiors": made.interiors}
         return self._add("demo_photos", "demo_photos", settings, (), **settings)
 
-    def _scenes(self) -> str:
+    def _scenes(self) -> Inside:
         made, workers = self._config.generated, self._config.run.workers
         settings = {"train_images": made.train_images, "test_images": made.test_images,
                     "side": made.scene_side, "seed": made.seed}  # fmt: skip
-        folder = Inside(self._photos(), "photos")
+        folder = Inside(self._photos().node, "photos")
         return self._add("scenes", "scenes", settings, (folder.node,), photos=folder, workers=workers, **settings)
 
-    def _copies(self) -> str:
+    def _copies(self) -> Inside:
         settings = {"side": self._config.copies.side, "quality": self._config.copies.quality}
         workers = self._config.run.workers
         return self._add("copies", "copies", settings, ("catalog",), **self._shown, **settings, workers=workers)
@@ -93,9 +110,9 @@ class _Planner:
         inputs: tuple[str, ...] = ()
         source: dict[str, Any]
         if dataset.format == "demo_photos":
-            source, inputs = {"format": "folder", "root": Inside(self._photos(), "photos")}, ("demo_photos",)
+            source, inputs = {"format": "folder", "root": Inside(self._photos().node, "photos")}, ("demo_photos",)
         elif dataset.format == "scenes":
-            source = {"format": "coco", "root": Inside(self._scenes(), str(dataset.split)),
+            source = {"format": "coco", "root": Inside(self._scenes().node, str(dataset.split)),
                       "annotations": Inside("scenes", f"instances_{dataset.split}.json")}  # fmt: skip
             inputs = ("scenes",)
             settings["split"] = dataset.split
@@ -107,24 +124,35 @@ class _Planner:
                   workers=run.workers, engine=run.engine, hashes=self._hashes, **source)  # fmt: skip
         return Inside(name), source["root"]
 
-    def training(
-        self, step: str, section: ImagePretraining | ObjectPretraining, inputs: Mapping[str, Inside], **extra: Any
-    ) -> Inside:
+    def image_pretraining(self) -> Inside:
+        return self._training("image_pretraining", self._config.image_pretraining)
+
+    def object_pretraining(self) -> Inside:
+        return self._training("object_pretraining", self._config.object_pretraining)
+
+    def _training(self, step: str, section: ImagePretraining | ObjectPretraining) -> Inside:
+        if step in self.nodes:  # its probe's data set is not looked at twice
+            return Inside(step)
+        inputs: dict[str, Inside] = {}
+        if isinstance(section, ObjectPretraining):
+            inputs |= {name: getattr(self, name)() for name in section.needs}
+            if section.init == "image_pretraining":
+                inputs["init"] = self.image_pretraining()
+        if self._config.copies.side is not None:
+            inputs["copies"] = self._copies()
+
         recipe, seed = section.recipe, self._config.run.seed
-        views = recipe.part(recipe.AUGMENTATION) | extra
+        views, objective = section.shown(), section.objective()
         loop = recipe.part(Optimization) | {"interpolation": views.pop("interpolation")}
         loop |= {"scaled_decode": self._config.dataset.scaled_decode}
         loop |= section.model_dump(mode="json", include=set(Training.model_fields) - {"probe"})
         encoder = {"backbone": self._config.image_pretraining.backbone} | recipe.part(Projector)
-        settings = {"method": section.method, **encoder, **views, **recipe.objective(), "seed": seed, **loop}
+        settings = {"method": section.method, **encoder, **views, **objective, "seed": seed, **loop}
         for name in runtime_fields(Training) - {"probe"}:
             del settings[name]
 
-        inputs = dict(inputs)
-        if self._config.copies.side is not None:
-            inputs["copies"] = Inside(self._copies())
         arguments: dict[str, Any] = {"method": section.method, "encoder": encoder, "views": views, "training": loop,
-                                     "objective": recipe.objective(), "seed": seed}  # fmt: skip
+                                     "objective": objective, "seed": seed}  # fmt: skip
         after: tuple[str, ...] = ()
         if section.probe is not None:
             labelled, labelled_root = self._catalog("catalog_probe", section.probe.data)
@@ -134,67 +162,67 @@ class _Planner:
             }  # fmt: skip
         used = tuple(place.node for place in inputs.values())
         arguments |= self._shown | inputs | self._resources
-        self.nodes.append(Node(step, step, settings, ("catalog", *used), arguments, seed, after))
+        self.nodes[step] = Node(step, step, settings, ("catalog", *used), arguments, seed, after)
         return Inside(step)
 
-    def correspondence(self, encoder: Inside) -> None:
-        """Stages 2 and 3. Files of ORL's official code may stand for what some of their steps make."""
-        files, digests = self._chosen(self._config.exchange)
-        whole, neighbors, proposals = (files[name] for name in ("correspondence", "neighbors", "proposals"))
-        if whole is None and neighbors is None:
-            self._retrieval(encoder)
-        else:
-            self._imported_neighbors(whole or neighbors, digests["neighbors" if whole is None else "correspondence"])
-        if whole is not None:  # its boxes have passed a filter already
-            self._imported_regions(whole, digests["correspondence"], filters=None)
-        elif proposals is not None:
-            order = "order" if files["order"] is not None else "neighbors"
-            filters = self._config.regions.model_dump(mode="json", include=_FILTERS)
-            self._imported_regions(proposals, digests["proposals"], filters, files[order], digests[order])
-        else:
-            self._regions(encoder)
-        if self._config.masks.method is not None:
-            self._masks()
-        if whole is not None:
-            self._imported_pairs(whole, digests["correspondence"])
-        else:
-            self._pairs(encoder)
+    @cached_property
+    def _exchange(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Files of ORL's official code, which may stand for what some steps make, and the digests of their contents."""
+        return self._chosen(self._config.exchange)
 
-    def _retrieval(self, encoder: Inside) -> None:
-        section = self._config.retrieval
-        self._add("retrieval", "retrieval", section.result_fields(), ("catalog", encoder.node),
-                  **self._shown, encoder=encoder, **section.all_fields(), **self._resources)  # fmt: skip
+    def retrieval(self) -> Inside:
+        files, digests = self._exchange
+        for name in ("correspondence", "neighbors"):
+            if files[name] is not None:
+                return self._imported_neighbors(files[name], digests[name])
+        section, encoder = self._config.retrieval, self.image_pretraining()
+        return self._add("retrieval", "retrieval", section.result_fields(), ("catalog", encoder.node),
+                         **self._shown, encoder=encoder, **section.all_fields(), **self._resources)  # fmt: skip
 
-    def _regions(self, encoder: Inside) -> None:
+    def regions(self) -> Inside:
+        files, digests = self._exchange
         section = self._config.regions
+        if files["correspondence"] is not None:  # its boxes have passed a filter already
+            return self._imported_regions(files["correspondence"], digests["correspondence"], filters=None)
+        if files["proposals"] is not None:
+            order = "order" if files["order"] is not None else "neighbors"
+            filters = section.model_dump(mode="json", include=_FILTERS)
+            return self._imported_regions(
+                files["proposals"], digests["proposals"], filters, files[order], digests[order]
+            )
         filters = section.model_dump(mode="json", include=_SEARCH | _FILTERS) | {"seed": self._config.run.seed}
         options, of_files = self._chosen(section.chosen)
         settings = {"proposals": section.proposals, **filters, **of_files}
-        learned = section.proposals == "learned"
-        inputs = ("catalog", encoder.node) if learned else ("catalog",)
-        self._add("regions", "regions", settings, inputs, **self._shown, proposals=section.proposals, options=options,
-                  encoder=encoder if learned else None, **filters, **self._shared)  # fmt: skip
+        encoder = self.image_pretraining() if section.proposals == "learned" else None
+        inputs = ("catalog",) if encoder is None else ("catalog", encoder.node)
+        return self._add("regions", "regions", settings, inputs, **self._shown, proposals=section.proposals,
+                         options=options, encoder=encoder, **filters, **self._shared)  # fmt: skip
 
-    def _masks(self) -> None:
+    def masks(self) -> Inside:
         section = self._config.masks
         options, of_files = self._chosen(section.chosen)
-        self._add("masks", "masks", {"method": section.method, **of_files}, ("catalog",),
-                  **self._shown, method=section.method, options=options, **self._shared)  # fmt: skip
+        return self._add("masks", "masks", {"method": section.method, **of_files}, ("catalog",),
+                         **self._shown, method=section.method, options=options, **self._shared)  # fmt: skip
 
-    def _pairs(self, encoder: Inside) -> None:
-        section = self._config.roi_features
-        self._add("roi_features", "roi_features", section.result_fields(), ("catalog", encoder.node, "regions"),
-                  **self._shown, encoder=encoder, regions=Inside("regions"), **section.all_fields(),
-                  **self._shared)  # fmt: skip
+    def roi_features(self) -> Inside:
+        section, encoder, regions = self._config.roi_features, self.image_pretraining(), self.regions()
+        return self._add("roi_features", "roi_features", section.result_fields(),
+                         ("catalog", encoder.node, regions.node), **self._shown, encoder=encoder, regions=regions,
+                         **section.all_fields(), **self._shared)  # fmt: skip
+
+    def correspondence(self) -> Inside:
+        files, digests = self._exchange
+        if files["correspondence"] is not None:
+            return self._imported_pairs(files["correspondence"], digests["correspondence"])
+        mined = {"retrieval": self.retrieval(), "regions": self.regions(), "roi_features": self.roi_features()}
         settings = self._config.correspondence.result_fields()
-        mined = {name: Inside(name) for name in ("retrieval", "regions", "roi_features")}
-        self._add("correspondence", "correspondence", settings, ("catalog", *mined),
-                  **self._shown, **mined, **settings, **self._resources)  # fmt: skip
+        return self._add("correspondence", "correspondence", settings, ("catalog", *mined),
+                         **self._shown, **mined, **settings, **self._resources)  # fmt: skip
 
-    def _imported_neighbors(self, file: Path, contents: str) -> None:
+    def _imported_neighbors(self, file: Path, contents: str) -> Inside:
         neighbors = self._config.retrieval.neighbors
-        self._add("retrieval", "import_neighbors", {"file": contents, "neighbors": neighbors}, ("catalog",),
-                  **self._shown, file=file, neighbors=neighbors)  # fmt: skip
+        return self._add("retrieval", "import_neighbors", {"file": contents, "neighbors": neighbors}, ("catalog",),
+                         **self._shown, file=file, neighbors=neighbors)  # fmt: skip
 
     def _imported_regions(
         self,
@@ -203,19 +231,19 @@ class _Planner:
         filters: Mapping[str, Any] | None,
         order: Path | None = None,
         order_contents: str | None = None,
-    ) -> None:
+    ) -> Inside:
         """`order` says which photo is at which place of `file`; None where `file` itself does."""
         settings = {"file": contents, "order": order_contents or contents, "filters": filters}
-        self._add("regions", "import_regions", settings, ("catalog",),
-                  **self._shown, file=file, order=order or file, filters=filters)  # fmt: skip
+        return self._add("regions", "import_regions", settings, ("catalog",),
+                         **self._shown, file=file, order=order or file, filters=filters)  # fmt: skip
 
-    def _imported_pairs(self, file: Path, contents: str) -> None:
+    def _imported_pairs(self, file: Path, contents: str) -> Inside:
         shown = {"gallery_images": self._config.correspondence.gallery_images}
-        mined = {name: Inside(name) for name in ("retrieval", "regions")}
-        self._add("correspondence", "import_correspondence", shown | {"file": contents}, ("catalog", *mined),
-                  **self._shown, **mined, **shown, file=file)  # fmt: skip
+        mined = {"retrieval": self.retrieval(), "regions": self.regions()}
+        return self._add("correspondence", "import_correspondence", shown | {"file": contents}, ("catalog", *mined),
+                         **self._shown, **mined, **shown, file=file)  # fmt: skip
 
-    def evaluation(self, *encoders: Inside) -> None:
+    def evaluation(self, *encoders: Inside) -> Inside:
         section, seed = self._config.evaluation, self._config.run.seed
         labelled: dict[str, Any] = {"train": None, "train_root": None, "test": None, "test_root": None}
         inputs = ["catalog", *(encoder.node for encoder in encoders)]
@@ -231,6 +259,6 @@ class _Planner:
         settings = section.result_fields() | {"seed": seed}
         for part in ("train", "test"):
             settings.pop(part)  # what counts of them is in the versions of their catalogs
-        self._add("evaluation", "evaluation", settings, tuple(inputs), **self._shown, **labelled, **settings,
-                  batch_size=section.batch_size, encoders={encoder.node: encoder for encoder in encoders},
-                  **self._resources)  # fmt: skip
+        return self._add("evaluation", "evaluation", settings, tuple(inputs), **self._shown, **labelled, **settings,
+                         batch_size=section.batch_size, encoders={encoder.node: encoder for encoder in encoders},
+                         **self._resources)  # fmt: skip

@@ -30,10 +30,12 @@ from benchmarks.training.peers import (
     torchvision_v2,
 )
 from benchmarks.training.photos import Photos
+from stages.data.box_geometry import scene_crop
 from stages.data.copies import Copies
 from stages.data.loading import training_loader
+from stages.data.policies import Policy
 from stages.data.render import Interpolation
-from stages.data.views import BYOL_VIEW_1, BYOL_VIEW_2, View, draw_view, scene_crop
+from stages.data.views import BYOL_VIEW_1, BYOL_VIEW_2, View, draw_view
 from stages.learning.backbones import IMAGENET_MEAN, IMAGENET_STD
 
 _RATIO = (3 / 4, 4 / 3)
@@ -63,7 +65,7 @@ WAYS = {
 }
 
 
-class CropViews:
+class CropViews(Policy):
     """The policy that draws `crops`, as `ImageViews` draws two."""
 
     def __init__(self, sizes: np.ndarray, crops: Sequence[Crop]) -> None:

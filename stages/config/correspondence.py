@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from stages.config.section import Place, Positive, Section, Share, runtime
+from stages.config.section import Place, Positive, Range, Section, Share, runtime
 
-
-def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
-    if not 0 < limits[0] <= limits[1]:
-        raise ValueError("a range is two numbers above 0, the smaller one first, such as [0.5, 2]")
-    return limits
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Similarity = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -152,7 +144,9 @@ class MaskFiles(Section):
 class Masks(Section):
     """Segmentations of every photo. Made where a method needs them, or by `--until masks`."""
 
-    method: Literal["felzenszwalb", "grid", "slic", "ground_truth", "files"] | None = None
+    method: Literal["felzenszwalb", "grid", "slic", "ground_truth", "files"] = Field(
+        "felzenszwalb", description="the choice of DetCon's main results"
+    )
     felzenszwalb: FelzenszwalbMasks = FelzenszwalbMasks()
     grid: GridMasks = GridMasks()
     slic: SlicMasks = SlicMasks()
@@ -161,7 +155,12 @@ class Masks(Section):
     @property
     def chosen(self) -> Section | None:
         """The section of the chosen method, None for one without settings."""
-        return None if self.method is None else getattr(self, self.method, None)
+        return getattr(self, self.method, None)
+
+    @property
+    def may_overlap(self) -> bool:
+        """Whether a pixel may belong to several masks, or none."""
+        return self.method in ("ground_truth", "files")
 
     @model_validator(mode="after")
     def _folder(self) -> Masks:

@@ -25,6 +25,15 @@ def _duration(text: str) -> str:
 Duration = Annotated[str, AfterValidator(_duration)]
 
 
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1]:
+        raise ValueError("a range is two numbers above 0, the smaller one first, such as [0.5, 2]")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+
+
 def runtime(default: Any, **rules: Any) -> Any:
     """A field that does not change the result."""
     return Field(default, json_schema_extra={"runtime": True}, **rules)

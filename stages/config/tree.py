@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from stages.config.correspondence import Correspondence, Masks, Regions, Retrieval, RoiFeatures
 from stages.config.dataset import Dataset
 from stages.config.exchange import Exchange
-from stages.config.recipes import Byol, Densecl, Moco, Orl, Projector, Recipe, Simclr
-from stages.config.section import Duration, Positive, Section, Share, runtime
+from stages.config.pretraining import ImagePretraining, ObjectPretraining
+from stages.config.recipes import Projector
+from stages.config.section import Positive, Section, runtime
 
 STAGES = ("image_pretraining", "retrieval", "correspondence", "object_pretraining", "evaluation")
 
@@ -36,66 +37,6 @@ class Copies(Section):
 
     side: Positive | None = Field(None, description="shorter side of a copy in pixels; null: train on the photos")
     quality: int = Field(90, ge=1, le=95, description="JPEG quality")
-
-
-class Probe(Section):
-    """A look at the encoder while it trains: weighted kNN between labelled objects, which training never sees."""
-
-    data: Dataset
-    every: Duration = "10 epochs"
-    size: Positive = Field(96, description="side to which an object is resized; pixels")
-    max_objects: Positive = 2000
-    neighbors: Positive = 20
-
-
-class Training(Section):
-    """What all methods of both pretraining stages share."""
-
-    epochs: Duration = Field("800 epochs", description="length of the training, in epochs, steps or images")
-    batch_size: Positive = Field(512, description="photos in a step, of all processes together")
-    accumulate: Positive = Field(1, description="parts of a step's batch that pass the network one after the other")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on a GPU and on CPUs with matrix units for it, else fp32"
-    )
-    compile: bool = runtime(False, description="torch.compile: a minute or more at the start, faster steps on a GPU")
-    renderer: Literal["cpu", "device"] = Field(
-        "cpu", description="where views are drawn: by the data workers, or in batches on the training device"
-    )
-    log_every: Positive = Field(50, description="steps between two lines of metrics.jsonl")
-    checkpoint_minutes: float = runtime(1.0, gt=0, description="time between two checkpoints")
-    keep_every: Duration | None = Field(
-        None, description="keep an encoder and a checkpoint each time so much is done; null: only the last"
-    )
-    max_unreadable: Share = runtime(0.01, description="stop when a larger share of the photos has become unreadable")
-    probe: Probe | None = runtime(None)
-
-
-class ImagePretraining(Training):
-    method: Literal["byol", "simclr", "moco", "densecl"] = "byol"
-    backbone: str = Field("resnet50", description="any network of timm with a feature map, or resnet50w2, resnet200w2")
-    size: Positive = Field(224, description="side of a view; pixels")
-    byol: Byol = Byol()
-    simclr: Simclr = Simclr()
-    moco: Moco = Moco()
-    densecl: Densecl = Densecl()
-
-    @property
-    def recipe(self) -> Recipe:
-        """The section of the chosen method. The others may hold settings too; nothing reads them."""
-        return getattr(self, self.method)
-
-
-class ObjectPretraining(Training):
-    method: Literal["orl"] = "orl"
-    init: Literal["scratch", "image_pretraining"] = Field(
-        "scratch", description="scratch as in the official code, or the weights of stage 1"
-    )
-    orl: Orl = Orl()
-
-    @property
-    def recipe(self) -> Recipe:
-        """The section of the chosen method."""
-        return getattr(self, self.method)
 
 
 class Evaluation(Section):
@@ -171,4 +112,26 @@ class Config(Section):
                         f"object_pretraining.init 'image_pretraining' needs the same {name} in both stages, "
                         f"not {first} and {second}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_fit(self) -> Config:
+        stage, masks = self.object_pretraining, self.masks
+        if "masks" in stage.needs and masks.may_overlap and getattr(stage.recipe, "pooling", None) == "hard":
+            raise ValueError(
+                f"object_pretraining.{stage.method}.pooling 'hard' gives each cell to one region, and masks.method "
+                f"'{masks.method}' makes masks that may overlap: say pooling: soft, or take masks that divide a photo, "
+                "such as felzenszwalb"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _mined_neighbors(self) -> Config:
+        stage, mined = self.object_pretraining, self.retrieval.neighbors
+        used = stage.orl.neighbors if "correspondence" in stage.needs else None
+        if used is not None and used > mined:
+            raise ValueError(
+                f"object_pretraining.orl.neighbors {used} is more than retrieval.neighbors, {mined}: use at most "
+                "these, or mine more"
+            )
         return self

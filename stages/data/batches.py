@@ -1,4 +1,7 @@
-"""Batches of views: drawn already, or packed so that the device draws them; and who makes which."""
+"""Batches of views: drawn already, or packed so that the device draws them; and who makes which.
+
+A batch holds the views' tables too, see `stages.data.policies.Policy`: arrays of the data workers, as tensors.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ class Batch(Protocol):
     def unreadable(self) -> list[Unreadable]: ...
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
-        """Name of the view -> (b, 3, S, S) uint8 RGB on `device`. From page-locked memory it does not wait."""
+        """Name of the view -> (b, 3, S, S) uint8 RGB on `device`; name of the table -> (b, ...), after the views. From
+        page-locked memory it does not wait."""
 
 
 # Tuples, because a DataLoader puts the tensors in a tuple into page-locked memory without being told how.
@@ -33,10 +37,11 @@ class DrawnBatch(NamedTuple):
     """views: name -> (b, 3, S, S) uint8 RGB."""
 
     views: dict[str, Tensor]
+    tables: dict[str, Tensor]
     unreadable: list[Unreadable]
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
-        return {name: views.to(device, non_blocking=True) for name, views in self.views.items()}
+        return _moved(self.views | self.tables, device)
 
 
 class PackedBatch(NamedTuple):
@@ -47,6 +52,7 @@ class PackedBatch(NamedTuple):
     pixels: Tensor
     sheets: list[Sheet]
     interpolation: Interpolation
+    tables: dict[str, Tensor]
     unreadable: list[Unreadable]
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
@@ -55,7 +61,11 @@ class PackedBatch(NamedTuple):
         for sheet in self.sheets:
             drawn.setdefault(sheet.size, []).append(draw(sheet, pixels, self.interpolation))
         views = {size: iter(torch.cat(parts).split(self.samples)) for size, parts in drawn.items()}
-        return {name: next(views[size]) for name, size in self.sizes.items()}
+        return {name: next(views[size]) for name, size in self.sizes.items()} | _moved(self.tables, device)
+
+
+def _moved(tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
 
 
 class Maker(Protocol):
@@ -66,7 +76,7 @@ class Maker(Protocol):
     def add(self, plan: Plan, open_photo: OpenPhoto) -> None:
         """The next sample. Passes on what `open_photo` raises; then there is no such sample yet."""
 
-    def end(self, unreadable: list[Unreadable]) -> Batch: ...
+    def end(self, tables: dict[str, Tensor], unreadable: list[Unreadable]) -> Batch: ...
 
 
 class Draws:
@@ -89,8 +99,8 @@ class Draws:
         render(plan, open_photo, scaled_decode=self._scaled_decode, interpolation=self._interpolation, into=into)
         self._done += 1
 
-    def end(self, unreadable: list[Unreadable]) -> DrawnBatch:
-        return DrawnBatch(self._views, unreadable)
+    def end(self, tables: dict[str, Tensor], unreadable: list[Unreadable]) -> DrawnBatch:
+        return DrawnBatch(self._views, tables, unreadable)
 
 
 class Packs:
@@ -108,9 +118,9 @@ class Packs:
     def add(self, plan: Plan, open_photo: OpenPhoto) -> None:
         self._packed.append((plan, self._buffer.add(plan, open_photo, self._scaled_decode)))
 
-    def end(self, unreadable: list[Unreadable]) -> PackedBatch:
+    def end(self, tables: dict[str, Tensor], unreadable: list[Unreadable]) -> PackedBatch:
         pixels, packed = self._buffer.pixels, self._packed
         del self._buffer, self._packed  # they are the receiver's now
         self._largest = max(self._largest, len(pixels))  # most batches are of about one size
         sizes = {name: view.size for name, view in packed[0][0].items()}
-        return PackedBatch(len(packed), sizes, pixels, make_sheets(packed), self._interpolation, unreadable)
+        return PackedBatch(len(packed), sizes, pixels, make_sheets(packed), self._interpolation, tables, unreadable)

@@ -6,7 +6,7 @@ wherever they end, so they are always full, and the place in it is `step * batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from stages.data.views import view_rng
 from stages.data.workers import make_loader
 
 Renderer = Literal["cpu", "device"]
+Drawn = tuple[np.random.Generator, Plan]  # a plan, and the generator that it was drawn from
 
 _CPU = torch.device("cpu")
 _REPLACEMENTS = 4  # tried in turn for a photo that is unreadable
@@ -59,7 +60,7 @@ def training_loader(
     full; which one depends on the seed, the epoch and the photo alone.
 
     Args:
-        policy: which views of a photo, see `stages.data.policies`.
+        policy: which views of a photo, and what tables of them, see `stages.data.policies`.
         batch_size: photos a step, over all processes and micro-batches; see EpochStream for who gets which.
         workers: processes that decode and draw; 0 does it in this process.
         renderer: "cpu": workers draw the views. "device": workers only decode, and `Batch.on` draws. A batch then holds
@@ -164,31 +165,44 @@ class _Batches(Dataset):
         self._photos, self._policy, self._seed, self._maker = photos, policy, seed, maker
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> Batch:
-        # All plans first, then all pictures: either kind of work is faster in one go.
-        plans = [self._policy.plan(view_rng(self._seed, epoch, image), image) for epoch, image in samples]
+        # All plans first, then all pictures, then all tables: each kind of work is faster in one go.
+        drawn = [self._draw(view_rng(self._seed, epoch, image), image) for epoch, image in samples]
         unreadable: list[Unreadable] = []
         self._maker.begin(len(samples))
-        for (epoch, image), plan in zip(samples, plans, strict=True):
-            self._add(chain([plan], self._stand_ins(epoch, image)), unreadable)
-        return self._maker.end(unreadable)
+        shown = [
+            self._add(chain([first], self._stand_ins(epoch, image)), unreadable)
+            for (epoch, image), first in zip(samples, drawn, strict=True)
+        ]
+        tables = [self._policy.tables(rng, plan) for rng, plan in shown]
+        return self._maker.end(_stacked(tables), unreadable)
 
-    def _add(self, plans: Iterator[Plan], unreadable: list[Unreadable]) -> None:
-        """Adds the first of `plans` whose photos can be read."""
+    def _draw(self, rng: np.random.Generator, image: int) -> Drawn:
+        return rng, self._policy.plan(rng, image)
+
+    def _add(self, candidates: Iterator[Drawn], unreadable: list[Unreadable]) -> Drawn:
+        """Adds the first of the plans whose photos can be read, and returns which one that was."""
         last: UnreadablePhoto | None = None
-        for plan in plans:
+        for rng, plan in candidates:
             try:
-                return self._maker.add(plan, self._photos.open)
+                self._maker.add(plan, self._photos.open)
             except UnreadablePhoto as error:
                 unreadable.append(error.unreadable)
                 last = error
+            else:
+                return rng, plan
         raise RuntimeError(f"{1 + _REPLACEMENTS} photos in a row, drawn at random, are unreadable. The last: {last}")
 
-    def _stand_ins(self, epoch: int, image: int) -> Iterator[Plan]:
+    def _stand_ins(self, epoch: int, image: int) -> Iterator[Drawn]:
         """Plans of other photos, drawn from (seed, epoch, image)."""
         rng = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch, image)))
         others = max(1, len(self._photos) - 1)
         for _ in range(_REPLACEMENTS):
-            yield self._policy.plan(rng, (image + 1 + int(rng.integers(others))) % len(self._photos))
+            yield self._draw(rng, (image + 1 + int(rng.integers(others))) % len(self._photos))
+
+
+def _stacked(tables: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+    """The tables of all samples, which have the same names."""
+    return {name: torch.from_numpy(np.stack([each[name] for each in tables])) for name in tables[0]}
 
 
 def _unchanged(batch: Batch) -> Batch:

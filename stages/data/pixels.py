@@ -9,47 +9,30 @@ it when the first view is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numba import njit
 
+from stages.data.compiled import OPTIONS, compiled
+
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE, _GRAY = range(5)
 OPERATIONS = {"brightness": _BRIGHTNESS, "contrast": _CONTRAST, "saturation": _SATURATION, "hue": _HUE, "gray": _GRAY}
-
-# No level is infinite or missing, so the order of sums and the like may be what is fastest.
-_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-
-
-def _compiled(signature: str) -> Callable[[Callable], Callable]:
-    """Compiles a function now. The result is kept on the disk where that is possible."""
-
-    def decorator(function: Callable) -> Callable:
-        try:
-            return njit(signature, cache=True, **_OPTIONS)(function)
-        except Exception:  # nothing can be written, the disk is full, or what was kept is damaged
-            return njit(signature, **_OPTIONS)(function)
-
-    return decorator
-
 
 # Plain numbers would turn the sums that they are part of to float64, which halves the speed.
 _0, _HALF, _1, _2, _3, _4, _6, _255 = (np.float32(number) for number in (0, 0.5, 1, 2, 3, 4, 6, 255))
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)  # ITU-R 601, as in PIL and torchvision
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _luma(r, g, b):
     return _RED * r + _GREEN * g + _BLUE * b
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _clipped(level):
     return min(max(level, _0), _255)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _mean_luma(red, green, blue):
     total = _0
     for i in range(len(red)):
@@ -57,7 +40,7 @@ def _mean_luma(red, green, blue):
     return total / np.float32(len(red))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _blend_with_gray(red, green, blue, own, constant, luma):
     """Each channel becomes own * channel + constant + luma * the luma of its pixel: all operations but the hue."""
     for i in range(len(red)):
@@ -66,7 +49,7 @@ def _blend_with_gray(red, green, blue, own, constant, luma):
         red[i], green[i], blue[i] = _clipped(own * r + target), _clipped(own * g + target), _clipped(own * b + target)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _turn_hue(red, green, blue, turns):
     """Turns the colours around the hexagon of HSV; saturation and value stay.
 
@@ -90,7 +73,7 @@ def _turn_hue(red, green, blue, turns):
         blue[i] = low + min(max(_2 * c - abs(ch - _4 * c), _0), c)
 
 
-@_compiled("void(uint8[:,:,::1], float32[:,::1], float32[:,:,::1])")
+@compiled("void(uint8[:,:,::1], float32[:,::1], float32[:,:,::1])")
 def adjust(picture, steps, planes):
     """The colours of `picture` after `steps`, into `planes`.
 
@@ -118,7 +101,7 @@ def adjust(picture, steps, planes):
             _blend_with_gray(red, green, blue, _0, _0, _1)
 
 
-@_compiled("void(float32[:,:,::1], int32, uint8[:,:,::1])")
+@compiled("void(float32[:,:,::1], int32, uint8[:,:,::1])")
 def store(planes, solarize_from, view):
     """Rounds `planes` into `view`; levels from `solarize_from` (0 .. 256) on are inverted.
 

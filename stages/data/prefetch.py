@@ -17,18 +17,18 @@ from stages.data.unreadable import Unreadable
 class ReadyBatch(NamedTuple):
     """A batch that lies on its device, or will by the time that `event` has happened."""
 
-    views: dict[str, Tensor]
+    tensors: dict[str, Tensor]  # views and tables
     event: torch.cuda.Event | None
     unreadable: list[Unreadable]
 
     def on(self, device: torch.device) -> dict[str, Tensor]:
-        """The views, for use on the current stream of `device`, where they are already."""
+        """Views and tables, for use on the current stream of `device`, where they are already."""
         if self.event is not None:
             stream = torch.cuda.current_stream(device)
             stream.wait_event(self.event)
-            for views in self.views.values():
-                views.record_stream(stream)  # its memory may be used again when this stream is done with it, not before
-        return self.views
+            for tensor in self.tensors.values():
+                tensor.record_stream(stream)  # its memory may be used again when this stream is done with it, no sooner
+        return self.tensors
 
 
 class Prefetching:
@@ -59,8 +59,8 @@ def prefetch(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
         if batch is None:
             return None
         with torch.cuda.stream(stream):  # does nothing for None
-            views = batch.on(device)
-            return ReadyBatch(views, None if stream is None else stream.record_event(), batch.unreadable)
+            tensors = batch.on(device)
+            return ReadyBatch(tensors, None if stream is None else stream.record_event(), batch.unreadable)
 
     with ThreadPoolExecutor(1, "prefetch") as thread:
         ahead = thread.submit(prepare)

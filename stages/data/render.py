@@ -91,9 +91,16 @@ def crop_window(box: Box, photo: Photo) -> tuple[int, int, int, int]:
 
     Each side is rounded to the nearest pixel, so it moves by half a pixel at most; at least one pixel stays.
     """
+    x0, y0, x1, y1 = box
     height, width = photo.pixels.shape[:2]
-    left, right = _whole(box[0] * photo.scale_x, box[2] * photo.scale_x, width)
-    top, bottom = _whole(box[1] * photo.scale_y, box[3] * photo.scale_y, height)
+    scaled = x0 * photo.scale_x, y0 * photo.scale_y, x1 * photo.scale_x, y1 * photo.scale_y
+    return whole_window(scaled, width, height)
+
+
+def whole_window(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The same of a box in pixels of the very picture, which has `width` x `height` of them."""
+    left, right = _whole(box[0], box[2], width)
+    top, bottom = _whole(box[1], box[3], height)
     return left, top, right, bottom
 
 

@@ -1,4 +1,5 @@
-"""Backbones: any timm network that yields a feature map, and the widened ResNets of the papers, fed with raw pixels."""
+"""Backbones: any timm network that yields a feature map, the widened ResNets of the papers, and a network so small that
+it learns on a CPU; fed with raw pixels."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_CONV4 = "conv4"
 _WIDENED = re.compile(r"(resnet(?:50|101|152|200))w([2-4])")
 _SEVERAL_SIZES: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
 _NO_POOLING: list[dict[str, Any]] = [{"global_pool": ""}, {}]
@@ -40,7 +42,7 @@ class Backbone(nn.Module):
     Args:
         name: a timm model such as "resnet50", "resnet200" or "vit_small_patch16_224"; or a ResNet of 50, 101, 152 or
             200 layers with 2 to 4 times as many channels everywhere, stem included: "resnet50w2" (BYOL, table 1; timm's
-            wide_resnet50_2 widens only the 3 x 3 convolutions).
+            wide_resnet50_2 widens only the 3 x 3 convolutions); or "conv4", see `_conv4`.
 
     Raises:
         ValueError: there is no such network, or it yields no feature map.
@@ -73,6 +75,19 @@ class Backbone(nn.Module):
         except Exception as error:  # what fails is raised again, in better words where the cause is the size
             self._explain(error, *images.shape[-2:])
             raise
+
+    @torch.no_grad()
+    def map_side(self, size: int) -> int:
+        """Side of the feature map of an image of `size` x `size` pixels. Costs one pass of the network.
+
+        Raises:
+            ValueError: the network takes no images of that size.
+        """
+        training = self.training
+        try:
+            return self.eval()(torch.zeros_like(self._black(size, size), dtype=torch.uint8)).shape[-1]
+        finally:
+            self.train(training)
 
     def _layout(self) -> torch.memory_format:
         """That of the convolutions' weights: see `devices.memory_format`."""
@@ -141,8 +156,10 @@ class Backbone(nn.Module):
 def _create(name: str) -> Any:
     if widened := _WIDENED.fullmatch(name):
         return _widened_resnet(widened[1], int(widened[2]))
+    if name == _CONV4:
+        return _conv4()
     if name not in timm.list_models():
-        known = [*timm.list_models(), "resnet50w2", "resnet50w4", "resnet200w2"]
+        known = [*timm.list_models(), "resnet50w2", "resnet50w4", "resnet200w2", _CONV4]
         close = difflib.get_close_matches(name, known, n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ValueError(f"backbone '{name}' is not a timm model.{hint} `timm.list_models()` lists all.")
@@ -165,6 +182,25 @@ def _widened_resnet(name: str, factor: int) -> Any:
     net.conv1 = nn.Conv2d(3, 64 * factor, kernel_size=7, stride=2, padding=3, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     return net
+
+
+def _conv4() -> nn.Sequential:
+    """Four 3 x 3 convolutions to 32, 64, 128 and 256 channels, each with batch norm and ReLU; 0.39 million weights.
+
+    As Conv-4 of few-shot learning (Vinyals et al. 2016, arXiv:1606.04080, section 4.1), but with strides in place of
+    pooling and widths that double, which at 64 pixels is half the work. The last stride is 1: the map has an eighth of
+    the image's side, 8 x 8 places at 64 pixels, about as many as a ResNet has at 224.
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, stride in ((32, 2), (64, 2), (128, 2), (256, 1)):
+        convolution = nn.Conv2d(channels, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        layers += [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        channels = width
+    network: Any = nn.Sequential(*layers)
+    network.default_cfg = {"input_size": (3, 64, 64)}
+    return network
 
 
 def _first_line(error: Exception) -> str:

@@ -221,13 +221,13 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss = torch.zeros((), device=place)
             for number, part in enumerate(parts, start=1):
-                views = part.on(place)
+                batch = part.on(place)
                 if step == 0 and number == 1 and main:
-                    views_sheet(views, out / VIEWS_FILE)
+                    views_sheet({name: batch[name] for name in policy.names}, out / VIEWS_FILE)
                 exchanged = number == len(parts) or processes == 1
                 with nullcontext() if exchanged else network.no_sync():
                     with autocast(numbers, place):
-                        output = network(views)
+                        output = network(batch)
                     scaler.scale(output.loss / len(parts)).backward()
                 loss += output.loss.detach() / len(parts)
             scaler.unscale_(optimizer)

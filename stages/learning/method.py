@@ -29,10 +29,15 @@ class Method(Protocol):
     """An `nn.Module` with a loss, an update of its own, and an encoder that the training is for."""
 
     @property
-    def encoder(self) -> Encoder: ...
+    def encoder(self) -> Encoder:
+        """Backbone and projector that learned by gradient; what is saved."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What the training needed beside the encoder and what is left behind, in words."""
 
     def __call__(self, batch: Mapping[str, Tensor]) -> Output:
-        """batch: name of a view -> (N, 3, S, S) uint8 RGB."""
+        """batch: name of a view -> (N, 3, S, S) uint8 RGB; with some policies also tables that belong to the views."""
 
     def after_step(self, progress: float) -> dict[str, float]:
         """Called after each optimizer step; `progress` is the share of the steps done before it. Figures to log."""

@@ -15,24 +15,32 @@ from stages.learning.losses.info_nce import info_nce
 from stages.learning.method import Output
 from stages.learning.queue import Queue
 from stages.learning.shuffle import groups_per_process, own_rows, shuffle, unshuffle
+from stages.learning.view_heads import by_head, roles
 
 
-class TwoHeads(nn.Module):
-    """A backbone with the encoder's projector on its pooled map and a dense head, as wide, on each place of the map."""
+class GlobalAndDense(nn.Module):
+    """A backbone with the encoder's projector on its pooled map and a dense head, as wide, on each place of the map.
 
-    def __init__(self, encoder: Encoder) -> None:
+    With `two_heads` the pooled map has a second projector for crops of objects, as in `ViewHeads`. The dense head stays
+    one: a place is as much of an object whichever crop it lies in, and what it is matched with shows the same thing.
+    """
+
+    def __init__(self, encoder: Encoder, two_heads: bool = False) -> None:
         super().__init__()
         channels, hidden = encoder.backbone.channels, int(encoder.settings["projector_hidden"])
         self.encoder = encoder
         self.dense_head = nn.Sequential(
             nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, encoder.dim, 1)
         )
+        self.object_projector = encoder.new_projector() if two_heads else None
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """images: (N, 3, H, W) uint8 RGB. Returns global (N, D) and dense (N, L, D) projections, and features (N, L, C)
-        of the L places, which come from one pass of the backbone."""
+    def forward(self, images: Tensor, is_object: bool | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """images: (N, 3, H, W) uint8 RGB; is_object: see `by_head`. Returns global (N, D) and dense (N, L, D)
+        projections, and features (N, L, C) of the L places, which come from one pass of the backbone."""
         feature_map = self.encoder.backbone(images)  # (N, C, h, w)
-        z = self.encoder.project(feature_map.float().mean(dim=(2, 3)))  # (N, D)
+        y = feature_map.float().mean(dim=(2, 3))  # (N, C)
+        scene_head, object_head = self.encoder.projector, self.object_projector
+        z = scene_head(y) if object_head is None else by_head(y, is_object, object_head, scene_head)  # (N, D)
         dense = self.dense_head(feature_map)  # (N, D, h, w)
         return z, dense.flatten(2).transpose(1, 2), feature_map.flatten(2).transpose(1, 2)
 
@@ -45,18 +53,17 @@ class DenseCL(nn.Module):
     The positive of a place is the dense projection of that place of the other view whose backbone feature is the most
     similar; the dense queue holds averages of the dense keys over a photo. lambda is 0 for the first
     `dense_warmup_steps` steps, while features may be too random to be matched: a hook of the official code, which none
-    of its published configurations uses. `batch_norm_groups`: see `MoCo`.
-
-    Only the encoder, backbone and global projector, is what the training is for: the dense head is dropped with it.
+    of its published configurations uses. `batch_norm_groups` and `swap_roles`: see `MoCo`, also for why `two_heads`,
+    of the global projector, swaps roles too.
     """
 
     def __init__(
         self, encoder: Encoder, *, temperature: float, queue_size: int, key_momentum: float, batch_norm_groups: int,
-        dense_weight: float, dense_warmup_steps: int,
+        dense_weight: float, dense_warmup_steps: int, two_heads: bool = False, swap_roles: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        split(encoder, groups_per_process(batch_norm_groups))  # in place
-        self.query = TwoHeads(encoder)
+        self.query = GlobalAndDense(encoder, two_heads)
+        split(self.query, groups_per_process(batch_norm_groups))  # in place
         self.key = target_of(self.query)
         self.queue = Queue(queue_size, encoder.dim)
         self.dense_queue = Queue(queue_size, encoder.dim)
@@ -66,18 +73,26 @@ class DenseCL(nn.Module):
         self.key_momentum = key_momentum
         self.dense_weight = dense_weight
         self.dense_warmup_steps = dense_warmup_steps
+        self.swap_roles = swap_roles or two_heads
 
     @property
     def encoder(self) -> Encoder:
         """What the training is for: the query network without its dense head."""
         return self.query.encoder
 
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        heads = ("dense head",) if self.query.object_projector is None else ("dense head", "object head")
+        return (*heads, "key network", "queues")
+
     def forward(self, batch: Mapping[str, Tensor]) -> Output:
-        """batch: `view_1` (queries), `view_2` (keys), each (N, 3, S, S) uint8 RGB. Logs both parts of the loss."""
-        q, q_dense, q_features = self.query(batch["view_1"])  # (N, D), (N, L, D), (N, L, C)
+        """batch: `view_1` (queries) and `view_2` (keys) or by turns, (N, 3, S, S) uint8 RGB. Logs both losses."""
+        role = roles(batch["view_1"], batch["view_2"], self.step, swap=self.swap_roles)
+        q, q_dense, q_features = self.query(role.queries, role.query_is_object)  # (N, D), (N, L, D), (N, L, C)
         with torch.no_grad():
-            images, order = shuffle(batch["view_2"], self.step)
-            keys, dense_keys, features = (unshuffle(x, order) for x in self.key(images))  # of all processes: W N rows
+            images, order = shuffle(role.keys, self.step)
+            encoded = self.key(images, role.key_is_object)
+            keys, dense_keys, features = (unshuffle(x, order) for x in encoded)  # of all processes: W N rows
         k = own_rows(keys)
         loss_global = info_nce(q, k, self.queue.keys.clone(), self.temperature)
         places = correspondence(q_features, own_rows(features))  # (N, L)

@@ -50,6 +50,10 @@ class ORL(nn.Module):
         """What the training is for: the online network without its predictors."""
         return self.online
 
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        return ("predictors", "target network")
+
     def forward(self, batch: Mapping[str, Tensor]) -> Output:
         """batch: the views named in PARTS, each (N, 3, S, S) uint8 RGB; the size S is the same within a part.
 

@@ -76,10 +76,11 @@ def test_gc_deletes_what_nothing_uses_unless_it_is_a_dry_run_or_pinned(root: Pat
     assert list(root.glob("catalog/*/manifest.json"))
 
 
-def test_explain_names_the_field_that_differs(root: Path, photos_dir: Path) -> None:
-    shown = orl(
-        root, "explain", "demo", "retrieval", "--images", str(photos_dir), "--set", "retrieval.neighbors=7"
-    ).stdout
+@pytest.mark.parametrize("step_first", [True, False])
+def test_explain_names_the_field_that_differs(root: Path, photos_dir: Path, step_first: bool) -> None:
+    options = ["--images", str(photos_dir), "--set", "retrieval.neighbors=7"]
+    words = ["retrieval", *options] if step_first else [*options, "retrieval"]
+    shown = orl(root, "explain", "demo", *words).stdout
     assert "not cached" in shown
     assert "retrieval.neighbors: 5 there, 7 now" in shown
 
@@ -103,6 +104,8 @@ def test_config_prints_every_field_and_can_be_read_back(root: Path, tmp_path: Pa
         (["pin", "retrieval"], "STEP/VERSION"),
         (["pin", "retrieval/0123456789ab"], "there is no retrieval/0123456789ab"),
         (["explain", "demo", "nothing"], "neither a stage nor a step"),
+        (["explain"], "the following arguments are required: config"),
+        (["rum", "demo"], "invalid choice: 'rum'"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(root: Path, arguments: list[str], message: str) -> None:

@@ -128,6 +128,14 @@ def test_the_encoder_can_be_loaded_and_used(whole: Path):
     assert encoder(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 8)
 
 
+def test_byol_may_have_small_views(photo_catalog: Catalog, tmp_path: Path):
+    given = arguments(photo_catalog, tmp_path, epochs="2 steps", workers=0)
+    given["views"] |= {"small_views": 2, "small_size": 24, "small_scale": [0.05, 0.14]}
+    given["objective"] = given["objective"] | {"small_views": 2}
+    image_pretraining.run(report=Report(), **given)
+    assert steps(tmp_path) == [1, 2]
+
+
 def test_an_unknown_method_is_refused_with_those_that_exist(photo_catalog: Catalog, tmp_path: Path):
     with pytest.raises(ValueError, match=r"no method 'simsiam'. There are: byol"):
         image_pretraining.run(report=Report(), **arguments(photo_catalog, tmp_path, "simsiam"))

@@ -21,11 +21,11 @@ import numpy as np
 from stages.correspondence.masks.segmentation import (
     MAX_LABELS,
     LabelMaps,
+    LabelRuns,
     MaskStack,
     Segmentation,
     Size,
-    enlarged,
-    mask_of_runs,
+    check_runs,
 )
 
 _SIZE = struct.Struct("<2I")
@@ -66,8 +66,8 @@ def decode_size(record: bytes) -> Size:
     return width, height
 
 
-def decode_map(record: bytes, layers: int, layer: int) -> np.ndarray:
-    """Layer `layer` of a record with `layers` maps: (H, W) uint16 at the size of the photo.
+def decode_map(record: bytes, layers: int, layer: int) -> LabelRuns:
+    """Layer `layer` of a record with `layers` maps.
 
     Raises:
         ValueError, zlib.error, struct.error: the record is damaged.
@@ -78,21 +78,19 @@ def decode_map(record: bytes, layers: int, layer: int) -> np.ndarray:
     part = zlib.decompress(record[start : start + length])
     count = len(part) // 6
     lengths, labels = _numbers(part[: 4 * count]), np.frombuffer(part[4 * count :], "<u2")
-    if lengths.sum(dtype=np.int64) != width * height:
-        raise ValueError(f"runs over {lengths.sum(dtype=np.int64)} pixels for a map of {width} x {height}")
-    return enlarged(np.repeat(labels, lengths).reshape(height, width), decode_size(record))
+    check_runs(lengths, (width, height))
+    return LabelRuns(decode_size(record), (width, height), lengths, labels)
 
 
-def decode_stack(record: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (n, H, W) bool and scores (n,) float32. Raises as `decode_map` does."""
+def decode_stack(record: bytes) -> MaskStack:
+    """Raises as `decode_map` does."""
     width, height, count = _STACK.unpack_from(record)
     part = zlib.decompress(record[_STACK.size :])
     scores, counts = np.frombuffer(part, "<f4", count), np.frombuffer(part, "<u4", count, 4 * count)
     runs = np.split(_numbers(part[8 * count :]), np.cumsum(counts)[:-1])
-    masks = np.empty((count, height, width), bool)
-    for mask, its_runs in zip(masks, runs, strict=True):
-        mask[:] = mask_of_runs(its_runs, (width, height))
-    return masks, scores
+    for each in runs:
+        check_runs(each, (width, height))
+    return MaskStack((width, height), runs, scores)
 
 
 def decode_scores(record: bytes) -> np.ndarray:
@@ -107,4 +105,4 @@ def _planes(numbers: np.ndarray) -> bytes:
 
 
 def _numbers(planes: bytes) -> np.ndarray:
-    return np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(4, -1).T).view("<u4").reshape(-1)
+    return np.stack([*np.frombuffer(planes, np.uint8).reshape(4, -1)], axis=1).view("<u4").reshape(-1)

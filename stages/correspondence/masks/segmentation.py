@@ -31,6 +31,28 @@ class LabelMaps:
 
 
 @dataclass(frozen=True)
+class LabelRuns:
+    """One label map as it is stored: by its runs, row by row; a run may go on from one row to the next.
+
+    Attributes:
+        size: of the photo.
+        map_size: of the map, which may be smaller and stands for its enlargement, see `enlarged`.
+        lengths: (r,) uint32, pixels of the map; their sum is all of them.
+        labels: (r,) uint16.
+    """
+
+    size: Size
+    map_size: Size
+    lengths: np.ndarray
+    labels: np.ndarray
+
+    def map(self) -> np.ndarray:
+        """(H, W) uint16 at the size of the photo."""
+        width, height = self.map_size
+        return enlarged(np.repeat(self.labels, self.lengths).reshape(height, width), self.size)
+
+
+@dataclass(frozen=True)
 class MaskStack:
     """Masks that may overlap, best first.
 
@@ -83,7 +105,13 @@ def runs_of_mask(mask: np.ndarray) -> np.ndarray:
 
 def mask_of_runs(runs: np.ndarray, size: Size) -> np.ndarray:
     """The inverse of `runs_of_mask`. Raises ValueError when the runs are not of as many pixels."""
+    check_runs(runs, size)
     width, height = size
-    if runs.sum(dtype=np.int64) != width * height:
-        raise ValueError(f"runs over {runs.sum(dtype=np.int64)} pixels for a mask of {width} x {height}")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+
+
+def check_runs(lengths: np.ndarray, size: Size) -> None:
+    """Raises ValueError unless runs of these lengths fill a mask or map of `size`."""
+    width, height = size
+    if lengths.sum(dtype=np.int64) != width * height:
+        raise ValueError(f"runs over {lengths.sum(dtype=np.int64)} pixels for {width} x {height}")

@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from stages.correspondence.masks import records
+from stages.correspondence.masks.segmentation import LabelRuns, MaskStack
 from stages.data.mapped import Mapped
 from stages.data.npy_file import NpyWriter
 
@@ -71,6 +72,10 @@ class Masks:
             ValueError: these are no label maps, or the file is damaged.
             IndexError: there is no such photo or layer.
         """
+        return self.label_runs(image, layer).map()
+
+    def label_runs(self, image: int, layer: int) -> LabelRuns:
+        """The same as it is stored: for who looks at a part of the photo, or at single pixels."""
         self._check_kind("labels", "stack")
         if not 0 <= layer < len(self.layers):
             raise IndexError(f"{self.directory} has no layer {layer}, only 0 to {len(self.layers) - 1}: {self.layers}")
@@ -78,8 +83,16 @@ class Masks:
 
     def stack(self, image: int) -> np.ndarray:
         """The masks of a photo, best first: (n, H, W) bool, n >= 1. Raises as `labels` does."""
+        stored = self.mask_runs(image)
+        stack = np.empty((len(stored.runs), *stored.size[::-1]), bool)
+        for mask, stored_mask in zip(stack, stored.masks(), strict=True):
+            mask[:] = stored_mask
+        return stack
+
+    def mask_runs(self, image: int) -> MaskStack:
+        """The same as it is stored, with the scores."""
         self._check_kind("stack", "labels")
-        return self._decoded(image, records.decode_stack)[0]
+        return self._decoded(image, records.decode_stack)
 
     def scores(self, image: int) -> np.ndarray:
         """Those of `stack`: (n,) float32; NaN for the whole photo, which stands in where there was no mask."""

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def numbered(count: int, taken: list[int]) -> Iterator[DrawnBatch]:
     for number in range(count):
         taken.append(number)
-        yield DrawnBatch({"view": torch.full((1, 3, 2, 2), number)}, [Unreadable(number, "gone")])
+        yield DrawnBatch({"view": torch.full((1, 3, 2, 2), number)}, {}, [Unreadable(number, "gone")])
 
 
 def test_batches_come_in_order_and_whole():

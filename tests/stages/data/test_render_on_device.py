@@ -53,7 +53,7 @@ def packed(plans: list[dict[str, View]], photos: list[Photo], interpolation: Int
     maker.begin(len(plans))
     for plan in plans:
         maker.add(plan, lambda image, reduction: photos[image])
-    return maker.end([])
+    return maker.end({}, [])
 
 
 def draw(plans: list[dict[str, View]], photos: list[Photo], interpolation: Interpolation = "bilinear") -> Views:

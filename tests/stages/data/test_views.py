@@ -1,134 +1,21 @@
-"""Geometry and colours as plain numbers: inside the photo, distributed as the references, reproducible."""
+"""Colours as plain numbers, distributed as the references, and the generators that all views are drawn from."""
 
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from scipy.stats import ks_2samp
-from torchvision.transforms import ColorJitter, RandomResizedCrop
+from torchvision.transforms import ColorJitter
 
-from stages.data.views import BYOL_VIEW_1, PHOTOMETRIES, draw_view, iou, jitter_box, scene_crop, view_rng
+from stages.data.views import BYOL_VIEW_1, PHOTOMETRIES, draw_view, part_rng, view_rng
 
-SIDES = st.integers(8, 2000)
 SEEDS = st.integers(0, 2**32 - 1)
-BYOL_SCALE, BYOL_RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
-
-
-@st.composite
-def boxes(draw) -> tuple[tuple[int, int, int, int], int, int]:
-    width, height = draw(SIDES), draw(SIDES)
-    x0, y0 = draw(st.integers(0, width - 4)), draw(st.integers(0, height - 4))
-    return (x0, y0, draw(st.integers(x0 + 4, width)), draw(st.integers(y0 + 4, height))), width, height
-
-
-@given(seed=SEEDS, width=SIDES, height=SIDES, least=st.floats(0.01, 1.0))
-def test_scene_crop_is_a_box_inside_the_photo(seed, width, height, least):
-    x0, y0, x1, y1 = scene_crop(np.random.default_rng(seed), width, height, (least, 1.0), BYOL_RATIO)
-    assert 0 <= x0 < x1 <= width
-    assert 0 <= y0 < y1 <= height
-
-
-@pytest.mark.parametrize(("width", "height"), [(640, 427), (200, 500)])
-def test_scene_crop_has_the_distribution_of_torchvision(width, height):
-    torch.manual_seed(0)
-    photo, draws = Image.new("L", (width, height)), 4000
-    theirs = np.array([RandomResizedCrop.get_params(photo, BYOL_SCALE, BYOL_RATIO) for _ in range(draws)])
-    rng = np.random.default_rng(0)
-    ours = np.array([scene_crop(rng, width, height, BYOL_SCALE, BYOL_RATIO) for _ in range(draws)])
-    columns = {
-        "top": (ours[:, 1], theirs[:, 0]),
-        "left": (ours[:, 0], theirs[:, 1]),
-        "height": (ours[:, 3] - ours[:, 1], theirs[:, 2]),
-        "width": (ours[:, 2] - ours[:, 0], theirs[:, 3]),
-        "aspect": ((ours[:, 2] - ours[:, 0]) / (ours[:, 3] - ours[:, 1]), theirs[:, 3] / theirs[:, 2]),
-    }
-    for name, (mine, reference) in columns.items():
-        assert ks_2samp(mine, reference).pvalue > 1e-3, name
-
-
-@pytest.mark.parametrize(("width", "height"), [(1000, 50), (50, 1000), (901, 33)])
-def test_scene_crop_falls_back_to_the_same_centre_as_torchvision(width, height):
-    """So wide that no crop of 90 % of the area has an allowed ratio: all ten draws fail."""
-    top, left, h, w = RandomResizedCrop.get_params(Image.new("L", (width, height)), (0.9, 1.0), BYOL_RATIO)
-    ours = scene_crop(np.random.default_rng(0), width, height, (0.9, 1.0), BYOL_RATIO)
-    assert ours == (left, top, left + w, top + h)
-
-
-@given(seed=SEEDS, case=boxes())
-def test_jittered_box_lies_inside_and_overlaps(seed, case):
-    box, width, height = case
-    jittered = jitter_box(np.random.default_rng(seed), box, width, height, min_iou=0.5)
-    assert 0 <= jittered[0] < jittered[2] <= width
-    assert 0 <= jittered[1] < jittered[3] <= height
-    assert iou(jittered, box) > 0.5
-
-
-@given(seed=SEEDS, case=boxes())
-def test_jitter_of_the_paper_keeps_to_its_bounds(seed, case):
-    box, width, height = case
-    box_w, box_h = box[2] - box[0], box[3] - box[1]
-    jittered = jitter_box(np.random.default_rng(seed), box, width, height, min_iou=None)
-    assume(jittered != box)
-    w, h = jittered[2] - jittered[0], jittered[3] - jittered[1]
-    assert 0 <= jittered[0] < jittered[2] <= width
-    assert 0 <= jittered[1] < jittered[3] <= height
-    # Sides and corners are rounded: each side is off by at most half a pixel, the centre by one.
-    assert (w + 0.5) * (h + 0.5) >= 0.5 * box_w * box_h
-    assert (w - 0.5) * (h - 0.5) <= 2.0 * box_w * box_h
-    assert (w - 0.5) / (h + 0.5) <= 2.0
-    assert (w + 0.5) / (h - 0.5) >= 0.5
-    assert abs((jittered[0] + jittered[2]) - (box[0] + box[2])) / 2 <= 0.5 * box_w + 1
-    assert abs((jittered[1] + jittered[3]) - (box[1] + box[3])) / 2 <= 0.5 * box_h + 1
-
-
-def reference_jitter(rng: random.Random, box, width, height, min_iou):
-    """The rules of the official ORL loader, written down again from its description, over masks instead of formulas."""
-    x0, y0, x1, y1 = box
-    original = np.zeros((height, width), bool)
-    original[y0:y1, x0:x1] = True
-    for _ in range(200):
-        area = (x1 - x0) * (y1 - y0) * rng.uniform(0.5, 2)
-        aspect = 2 ** rng.uniform(-1, 1)
-        w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
-        cx = (x0 + x1) / 2 + (x1 - x0) * rng.uniform(-0.5, 0.5)
-        cy = (y0 + y1) / 2 + (y1 - y0) * rng.uniform(-0.5, 0.5)
-        left, top = round(cx - w / 2), round(cy - h / 2)
-        if min(left, top) < 0 or left + w > width or top + h > height:
-            continue
-        drawn = np.zeros((height, width), bool)
-        drawn[top : top + h, left : left + w] = True
-        if min_iou is None or (drawn & original).sum() / (drawn | original).sum() > min_iou:
-            return left, top, left + w, top + h
-    return box
-
-
-@pytest.mark.parametrize("min_iou", [0.5, None])
-def test_jitter_box_has_the_distribution_of_the_official_code(min_iou):
-    width, height, box = 96, 64, (10, 20, 50, 44)
-    reference, rng = random.Random(0), np.random.default_rng(0)
-    theirs = np.array([reference_jitter(reference, box, width, height, min_iou) for _ in range(1500)])
-    ours = np.array([jitter_box(rng, box, width, height, min_iou=min_iou) for _ in range(1500)])
-    for edge in range(4):
-        assert ks_2samp(ours[:, edge], theirs[:, edge]).pvalue > 1e-3, edge
-
-
-def test_jitter_box_gives_up_with_the_original():
-    box = (0, 0, 100, 100)  # no box of ratio 2 within a photo of this very size overlaps it by 0.9
-    assert jitter_box(np.random.default_rng(0), box, 100, 100, min_iou=0.9, ratio=(2.0, 2.0)) == box
-
-
-def test_iou():
-    assert iou((0, 0, 10, 10), (0, 0, 10, 10)) == 1.0
-    assert iou((0, 0, 10, 10), (10, 0, 20, 10)) == 0.0  # half-open: neighbours share nothing
-    assert iou((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
 
 
 def test_view_rng_depends_on_seed_epoch_and_image_alone():
@@ -137,6 +24,17 @@ def test_view_rng_depends_on_seed_epoch_and_image_alone():
 
     assert draw(0, 1, 2) == draw(0, 1, 2)
     assert len({draw(0, 1, 2), draw(1, 1, 2), draw(0, 2, 2), draw(0, 1, 3), draw(0, 2, 1), draw(2, 1, 0)}) == 6
+
+
+@pytest.mark.parametrize("make", [lambda: view_rng(3, 1, 4), lambda: np.random.default_rng(3)])
+def test_parts_have_numbers_of_their_own(make):
+    """Both kinds of generators that plans are drawn from: a sample's, and that of its stand-ins."""
+    rng = make()
+    first, second = part_rng(rng, 1), part_rng(rng, 2)
+    drawn = [generator.random(1000) for generator in (rng, first, second)]
+    np.testing.assert_array_equal(drawn[0], make().random(1000))
+    np.testing.assert_array_equal(drawn[2], part_rng(make(), 2).random(1000))
+    assert len(np.unique(drawn)) == 3000
 
 
 def test_photometries_are_those_of_the_papers():

@@ -32,6 +32,7 @@ def normalised(images: Tensor) -> Tensor:
         ("test_mambaout", 256, 32),  # (N, h, w, C) inside
         ("swin_tiny_patch4_window7_224", 768, 32),  # (N, h, w, C) inside, a transformer
         ("inception_next_atto", 320, 32),  # its pooling can't be turned off
+        ("conv4", 256, 8),
     ],
 )
 def test_the_map_has_channels_first_and_each_place_where_it_is_in_the_photo(name: str, channels: int, stride: int):
@@ -74,6 +75,26 @@ def test_a_transformer_takes_views_of_several_sizes():
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "side"),
+    [("test_resnet", 224, 7), ("test_resnet", 100, 4), ("test_vit", 224, 14), ("conv4", 64, 8), ("conv4", 65, 9)],
+)
+def test_the_side_of_the_map_is_known_before_there_are_images(name: str, size: int, side: int):
+    with torch.device("meta"):  # no weight is drawn, nothing is computed
+        assert Backbone(name).map_side(size) == side
+    backbone = Backbone(name)
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    assert backbone.map_side(size) == side
+    assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.state_dict().items())
+    assert backbone.training
+    assert backbone(photos(size, size)).shape[-2:] == (side, side)
+
+
+def test_the_side_of_a_map_that_there_cannot_be_is_refused():
+    with torch.device("meta"), pytest.raises(ValueError, match=r"takes no images of 100 x 100 .* 96 or 112"):
+        Backbone("test_vit").map_side(100)
+
+
+@pytest.mark.parametrize(
     ("name", "side", "fitting"), [("test_vit_relpos", 96, "160"), ("test_vit", 100, "96 or 112 or 160")]
 )
 def test_a_size_that_does_not_fit_is_answered_with_sizes_that_do(name: str, side: int, fitting: str):
@@ -100,7 +121,9 @@ def test_float_images_are_refused():
         Backbone("test_resnet")(torch.rand(2, 3, 64, 64))
 
 
-@pytest.mark.parametrize(("name", "hint"), [("resnet5O", "resnet50"), ("resnet50x2", "resnet50w2")])
+@pytest.mark.parametrize(
+    ("name", "hint"), [("resnet5O", "resnet50"), ("resnet50x2", "resnet50w2"), ("conv_4", "conv4")]
+)
 def test_an_unknown_name_is_answered_with_near_ones(name: str, hint: str):
     with pytest.raises(ValueError, match=f"'{name}' is not a timm model. Did you mean .*{hint}"):
         Backbone(name)
@@ -142,6 +165,15 @@ def test_resnets_start_as_documented():
     for conv in (net.layer1[0].conv1, net.layer1[0].conv3, net.layer2[0].conv2):
         fan_out = conv.out_channels * conv.kernel_size[0] ** 2
         assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
+
+
+def test_conv4_is_four_convolutions_of_small_cost():
+    backbone = Backbone("conv4")
+    convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    assert [convolution.out_channels for convolution in convolutions] == [32, 64, 128, 256]
+    weights = 9 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256)  # and 2 a channel in the batch norms
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == weights + 2 * (32 + 64 + 128 + 256)
+    assert backbone(photos(64, 64)).shape == (2, 256, 8, 8), "about the places of a ResNet at 224 pixels"
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_vit_relpos", "pit_ti_224", "inception_next_atto"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ from stages.methods.simclr import SimCLR
 from stages.report import Report
 from tests.stages.learning.settings import ENCODER, LOOP, OBJECTIVES, PLACE
 
-METHODS = {"byol": BYOL, "simclr": SimCLR, "moco": MoCo}
+METHODS = {
+    "byol": partial(BYOL, **OBJECTIVES["byol"]),
+    "simclr": partial(SimCLR, **OBJECTIVES["simclr"]),
+    "moco": partial(MoCo, **OBJECTIVES["moco"]),
+    "moco with two heads": partial(MoCo, **OBJECTIVES["moco"], two_heads=True),
+}
 
 
 def work(method: str, catalog: Path, root: Path, out: Path, stop_at: int | None, changes: dict[str, Any]) -> Any:
@@ -40,9 +46,8 @@ def work(method: str, catalog: Path, root: Path, out: Path, stop_at: int | None,
     settings = LOOP | PLACE | {"epochs": "4 steps", "batch_size": 8, "base_lr": 1.0} | changes
     try:
         train(
-            lambda encoder: METHODS[method](encoder, **OBJECTIVES[method]), photos,
-            ImageViews(photos.sizes, size=32), out=out, report=report, settings={"method": method}, encoder=ENCODER,
-            init=None, training=Training(**settings),
+            METHODS[method], photos, ImageViews(photos.sizes, size=32), out=out, report=report,
+            settings={"method": method}, encoder=ENCODER, init=None, training=Training(**settings),
         )  # fmt: skip
     except SystemExit as stopped:
         return stopped.code, report.metrics
@@ -66,12 +71,12 @@ def assert_close(first: Path, second: Path, tolerance: float, *, but: str = "") 
         torch.testing.assert_close(tensor, theirs[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
-@pytest.mark.parametrize("method", ["byol", "simclr", "moco"])
+@pytest.mark.parametrize("method", METHODS)
 def test_two_processes_learn_what_one_learns(
     method: str, two_processes: ProcessPair, photo_catalog: Catalog, tmp_path: Path
 ):
     one, two = tmp_path / "one", tmp_path / "two"
-    synced = method != "moco"  # MoCo's groups of the batch are processes
+    synced = "moco" not in method  # MoCo's groups of the batch are processes
     gentle = {"sync_batch_norm": synced, "base_lr": 0.02}  # rounding does not grow
     assert work(*arguments(method, photo_catalog, one, **gentle))[0] == 0
 

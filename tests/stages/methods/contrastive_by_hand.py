@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from stages.learning.encoder import Encoder
-from stages.methods.densecl import TwoHeads
+from stages.learning.view_heads import ViewHeads
+from stages.methods.densecl import GlobalAndDense
 
 BATCH_NORM_EPS = 1e-5
 
@@ -48,7 +49,9 @@ def descend(module: nn.Module, lr: float) -> None:
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.grad.clone() for name, parameter in module.named_parameters() if parameter.requires_grad}
+    """Of all parameters that learn; zeros for one that had no part in the loss and thus has no gradient."""
+    learning = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in learning.items()}
 
 
 def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -104,7 +107,12 @@ def contrast(q: Tensor, k: Tensor, negatives: list[Tensor], temperature: float) 
 
 
 class MoCoByHand:
-    """As in the official code: the key network is updated before it is used; its keys enter the queue thereafter."""
+    """As in the official code: the key network is updated before it is used; its keys enter the queue thereafter.
+
+    Set `swapped` where `view_2` asks and `view_1` answers. A network with a head for objects uses it for `view_1`.
+    """
+
+    swapped = False
 
     def __init__(self, network: nn.Module, queue: Tensor, temperature: float, momentum: float, devices: int) -> None:
         self.query, self.key = copy.deepcopy(network), copy.deepcopy(network)
@@ -113,6 +121,8 @@ class MoCoByHand:
 
     def loss(self, view_1: Tensor, view_2: Tensor, order: Tensor) -> Tensor:
         """order: which photo's key is encoded at which place."""
+        if self.swapped:
+            view_1, view_2 = view_2, view_1
         q = torch.cat([self.project(self.query, part) for part in view_1.chunk(self.devices)])
         with torch.no_grad():
             self.update_key()
@@ -128,26 +138,40 @@ class MoCoByHand:
         for xi, theta in zip(self.key.parameters(), self.query.parameters(), strict=True):
             xi.data = self.momentum * xi.data + (1 - self.momentum) * theta.data
 
-    @staticmethod
-    def project(encoder: Encoder, images: Tensor) -> Tensor:
-        return fully_connected(encoder.projector, encoder.backbone(images).flatten(2).mean(dim=2))
+    def project(self, network: nn.Module, images: Tensor) -> Tensor:
+        encoder = network.encoder if isinstance(network, ViewHeads) else network
+        return fully_connected(self.head(network, encoder), encoder.backbone(images).flatten(2).mean(dim=2))
+
+    def head(self, network: nn.Module, encoder: Encoder) -> nn.Module:
+        """Of what the network is shown now."""
+        shows_objects = self.swapped if network is self.key else not self.swapped
+        own = getattr(network, "object_projector", None)
+        return own if own is not None and shows_objects else encoder.projector
 
 
 class DenseCLByHand(MoCoByHand):
     """MoCo's photo and each place of the map: a second head, a second queue."""
 
     def __init__(
-        self, network: TwoHeads, queue: Tensor, dense_queue: Tensor, temperature: float, momentum: float, devices: int
+        self,
+        network: GlobalAndDense,
+        queue: Tensor,
+        dense_queue: Tensor,
+        temperature: float,
+        momentum: float,
+        devices: int,
     ) -> None:
         super().__init__(network, queue, temperature, momentum, devices)
         self.dense_queue = list(dense_queue.clone())
 
     def losses(self, view_1: Tensor, view_2: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """The global and the dense loss."""
-        q, q_dense, features_q = on_devices(self.query, view_1, self.devices)
+        if self.swapped:
+            view_1, view_2 = view_2, view_1
+        q, q_dense, features_q = self.on_devices(self.query, view_1)
         with torch.no_grad():
             self.update_key()
-            shuffled = on_devices(self.key, view_2[order], self.devices)
+            shuffled = self.on_devices(self.key, view_2[order])
             k, k_dense, features_k = (
                 torch.stack([x[order.tolist().index(i)] for i in range(len(x))]) for x in shuffled
             )
@@ -162,17 +186,16 @@ class DenseCLByHand(MoCoByHand):
         self.dense_queue = [*self.dense_queue, *unit(k_dense.mean(dim=1))][-len(self.dense_queue) :]
         return sum(global_) / len(global_), sum(dense) / len(dense)
 
+    def on_devices(self, network: GlobalAndDense, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Global projections (N, D), dense ones (N, L, D) and features (N, L, C)."""
+        maps = torch.cat([network.encoder.backbone(part) for part in images.chunk(self.devices)])
+        places = torch.stack([maps[:, :, y, x] for y in range(maps.shape[2]) for x in range(maps.shape[3])], dim=1)
+        projected = fully_connected(self.head(network, network.encoder), places.mean(dim=1))
+        return projected, fully_connected(network.dense_head, places), places
+
 
 def fully_connected(layers: nn.Module, x: Tensor) -> Tensor:
     """Two layers on the last axis; a 1 x 1 convolution is the same on the channels of each place."""
     head = dict(layers.named_parameters())
     hidden = x @ head["0.weight"].flatten(1).T + head["0.bias"]
     return torch.where(hidden > 0, hidden, torch.zeros(())) @ head["2.weight"].flatten(1).T + head["2.bias"]
-
-
-def on_devices(network: TwoHeads, images: Tensor, devices: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Global projections (N, D), dense ones (N, L, D) and features (N, L, C)."""
-    maps = torch.cat([network.encoder.backbone(part) for part in images.chunk(devices)])
-    places = torch.stack([maps[:, :, y, x] for y in range(maps.shape[2]) for x in range(maps.shape[3])], dim=1)
-    projected = fully_connected(network.encoder.projector, places.mean(dim=1))
-    return projected, fully_connected(network.dense_head, places), places

@@ -51,7 +51,7 @@ def test_label_maps_come_back(maps: list[np.ndarray]) -> None:
     record = records.encode(LabelMaps(size, maps))
     assert records.decode_size(record) == size
     for layer, labels in enumerate(maps):
-        np.testing.assert_array_equal(records.decode_map(record, len(maps), layer), labels)
+        np.testing.assert_array_equal(records.decode_map(record, len(maps), layer).map(), labels)
 
 
 @given(STACKS)
@@ -59,9 +59,9 @@ def test_label_maps_come_back(maps: list[np.ndarray]) -> None:
 def test_masks_come_back(stack: np.ndarray) -> None:
     scores = np.linspace(1, 0, len(stack), dtype=np.float32)
     record = records.encode(MaskStack(stack.shape[:0:-1], [runs_of_mask(mask) for mask in stack], scores))
-    found, found_scores = records.decode_stack(record)
-    np.testing.assert_array_equal(found, stack)
-    np.testing.assert_array_equal(found_scores, scores)
+    found = records.decode_stack(record)
+    np.testing.assert_array_equal(list(found.masks()), stack)
+    np.testing.assert_array_equal(found.scores, scores)
     np.testing.assert_array_equal(records.decode_scores(record), scores)
 
 

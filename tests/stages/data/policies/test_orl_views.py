@@ -1,36 +1,19 @@
-"""Which views a method is shown: of which photo, which box, with which colours."""
+"""ORL's views: of which photo, which box, with which colours; and which files may be what."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from stages.data.box_geometry import iou, jitter_box
 from stages.data.policies import ImageViews, OrlViews
-from stages.data.views import iou, view_rng
+from stages.data.views import BYOL_VIEW_1, BYOL_VIEW_2, draw_view, part_rng, view_rng
 from tests.stages.correspondence.mined_files import write_boxes, write_pairs
-
-SIZES = np.array([[120, 100], [90, 140], [200, 80]])
-BOXES = pd.DataFrame(
-    [
-        (0, 0, 5, 5, 45, 45),
-        (0, 1, 50, 20, 110, 90),
-        (1, 0, 0, 0, 90, 140),
-        (2, 0, 10, 10, 60, 70),
-        (2, 1, 99, 0, 199, 80),
-    ],
-    columns=["image", "roi", "x0", "y0", "x1", "y1"],
-)
-# Image 0 has two neighbours: image 1 (one pair) and image 2 (three pairs).
-PAIRS = pd.DataFrame(
-    [(0, 0, 1, 0, 0), (0, 4, 2, 0, 0), (0, 4, 2, 0, 1), (0, 4, 2, 1, 1), (1, 0, 0, 0, 1), (2, 0, 1, 1, 0)],
-    columns=["image", "rank", "neighbor", "roi", "neighbor_roi"],
-)
+from tests.stages.data.policies.mined_scenes import BOXES, PAIRS, SIZES, box_of
 
 
 @pytest.fixture(scope="module")
@@ -44,31 +27,14 @@ def orl(mined: Path, **settings) -> OrlViews:
     return OrlViews(ImageViews(SIZES, size=64), mined, mined, patch_size=32, **settings)
 
 
-def box_of(image: int, roi: int) -> tuple[int, ...]:
-    row = BOXES[(BOXES["image"] == image) & (BOXES["roi"] == roi)]
-    return tuple(row[["x0", "y0", "x1", "y1"]].to_numpy()[0].tolist())
-
-
-def test_image_views_are_two_different_crops_of_the_same_photo():
-    policy = ImageViews(SIZES, size=64)
-    views = policy.plan(view_rng(0, 0, 1), 1)
-    assert tuple(views) == policy.names == ("view_1", "view_2")
-    assert views["view_1"].box != views["view_2"].box
-    assert all(view.image == 1 and view.size == 64 for view in views.values())
-    assert views["view_1"].blur_sigma is not None  # BYOL blurs the first view always, and never solarises it
-    assert not views["view_1"].solarize
-
-
-def test_image_views_keep_to_the_crop_scale():
-    policy = ImageViews(SIZES, size=64, scale=(0.6, 1.0))
-    for epoch in range(50):
-        for view in policy.plan(view_rng(0, epoch, 0), 0).values():
-            x0, y0, x1, y1 = view.box
-            assert (x1 - x0) * (y1 - y0) > 0.58 * 120 * 100
-
-
-def test_orl_views_come_from_the_right_photos_and_boxes(mined):
+def test_views_come_from_the_right_photos_and_boxes(mined):
     policy = orl(mined)
+    pairs = {
+        (box_of(0, roi), neighbor, box_of(neighbor, neighbor_roi))
+        for _, _, neighbor, roi, neighbor_roi in PAIRS[PAIRS["image"] == 0].itertuples(index=False)
+    }
+    boxes = {box_of(0, 0), box_of(0, 1)}
+    assert policy.names == ("view_1", "view_2", "intra_1", "intra_2", "inter_1", "inter_2")
     for epoch in range(200):
         views = policy.plan(view_rng(3, epoch, 0), 0)
         assert tuple(views) == policy.names
@@ -77,16 +43,13 @@ def test_orl_views_come_from_the_right_photos_and_boxes(mined):
             "view_2": 64,
         }
         assert all(views[name].image == 0 for name in policy.names if name != "inter_2")
-        assert views["intra_1"].box in {box_of(0, 0), box_of(0, 1)}
+        assert views["intra_1"].box in boxes
         assert iou(views["intra_1"].box, views["intra_2"].box) > 0.5
-        pair = views["inter_1"].box, views["inter_2"].image, views["inter_2"].box
-        assert pair in {
-            (box_of(0, roi), neighbor, box_of(neighbor, neighbor_roi))
-            for _, _, neighbor, roi, neighbor_roi in PAIRS[PAIRS["image"] == 0].itertuples(index=False)
-        }
+        assert (views["inter_1"].box, views["inter_2"].image, views["inter_2"].box) in pairs
         for first in ("intra_1", "inter_1"):
             assert views[first].blur_sigma is not None
             assert not views[first].solarize
+    assert policy.tables(view_rng(3, 0, 0), views) == {}
 
 
 def test_neighbours_are_equally_likely_then_their_pairs(mined):
@@ -114,13 +77,68 @@ def test_plans_can_be_drawn_again(mined):
     assert orl(mined).plan(view_rng(1, 2, 2), 2) != orl(mined).plan(view_rng(1, 3, 2), 2)
 
 
-def test_the_draws_are_those_of_the_tables(mined):
-    """From the tables, in the order of the random numbers: a box, a neighbour with pairs, one of its pairs."""
-    for epoch, image in itertools.product(range(30), range(3)):
+@pytest.mark.parametrize("image", range(3))
+def test_the_order_of_the_random_numbers(mined, image):
+    """Written down again from the tables. Resumed runs rely on it."""
+    groups = [group for _, group in PAIRS[PAIRS["image"] == image].groupby("rank")]
+    width, height = SIZES[image].tolist()
+    for epoch in range(30):
         plan, rng = orl(mined).plan(view_rng(5, epoch, image), image), view_rng(5, epoch, image)
-        views = ImageViews(SIZES, size=64).plan(rng, image)
-        assert plan["view_2"] == views["view_2"]
-        assert plan["intra_1"].box == box_of(image, int(rng.integers((BOXES["image"] == image).sum())))
+        intra, inter = part_rng(rng, 1), part_rng(rng, 2)
+        expected = ImageViews(SIZES, size=64).plan(rng, image)
+
+        box = box_of(image, int(intra.random() * (BOXES["image"] == image).sum()))
+        jittered = jitter_box(intra, box, width, height, min_iou=0.5)
+        expected["intra_1"] = draw_view(intra, image, box, 32, BYOL_VIEW_1)
+        expected["intra_2"] = draw_view(intra, image, jittered, 32, BYOL_VIEW_2)
+
+        group = groups[int(inter.random() * len(groups))]
+        pair = group.iloc[int(inter.random() * len(group))]
+        expected["inter_1"] = draw_view(inter, image, box_of(image, pair["roi"]), 32, BYOL_VIEW_1)
+        neighbor_box = box_of(pair["neighbor"], pair["neighbor_roi"])
+        expected["inter_2"] = draw_view(inter, int(pair["neighbor"]), neighbor_box, 32, BYOL_VIEW_2)
+        assert plan == expected
+
+
+PART_NAMES = {
+    "image": ("view_1", "view_2"),
+    "intra": ("intra_1", "intra_2"),
+    "inter": ("inter_1", "inter_2"),
+}
+
+
+@pytest.mark.parametrize(
+    "parts", [("image",), ("intra",), ("inter",), ("image", "intra"), ("inter", "image"), ("intra", "inter")]
+)
+def test_a_part_is_the_same_without_the_others(mined, parts):
+    """So runs of table 5a differ in nothing but the parts of the loss; and views nobody asks for are not drawn."""
+    policy = orl(mined, parts=parts)
+    assert policy.names == tuple(name for part in PART_NAMES if part in parts for name in PART_NAMES[part])
+    for epoch in range(20):
+        whole = orl(mined).plan(view_rng(0, epoch, 0), 0)
+        assert policy.plan(view_rng(0, epoch, 0), 0) == {name: whole[name] for name in policy.names}
+
+
+def test_parts_need_their_files_alone(mined):
+    photos = ImageViews(SIZES, size=64)
+    image = OrlViews(photos, None, None, patch_size=32, parts=("image",))
+    assert image.plan(view_rng(0, 0, 1), 1) == photos.plan(view_rng(0, 0, 1), 1)
+    assert OrlViews(photos, mined, None, patch_size=32, parts=("image", "intra")).names[-1] == "intra_2"
+    with pytest.raises(ValueError, match=r"regions=None, but the parts intra need boxes: pass the directory"):
+        OrlViews(photos, None, mined, patch_size=32, parts=("intra",))
+    with pytest.raises(ValueError, match=r"correspondence=None, but the parts image, intra, inter need pairs"):
+        OrlViews(photos, mined, None, patch_size=32)
+
+
+@pytest.mark.parametrize("parts", [(), ("image", "outer"), "image"])
+def test_unknown_parts_are_refused(mined, parts):
+    with pytest.raises(ValueError, match=r"name at least one of image, intra, inter"):
+        orl(mined, parts=parts)
+
+
+def test_unknown_jitter_is_refused(mined):
+    with pytest.raises(ValueError, match=r"jitter='three' is unknown"):
+        orl(mined, jitter="three")
 
 
 def test_a_pickled_policy_holds_no_table(mined):
@@ -164,8 +182,3 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path, mined, name):
         np.save(tmp_path / f"{file}.npy", np.load(mined / f"{file}.npy")[: -1 if file == name else None])
     with pytest.raises(ValueError, match=r"do not belong to 3 photos.* again, in this order"):
         orl(tmp_path)
-
-
-def test_unknown_jitter_is_refused(mined):
-    with pytest.raises(ValueError, match=r"jitter='three' is unknown"):
-        orl(mined, jitter="three")
