@@ -55,17 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--memory", nargs=2, type=int, default=(1_000, 100_000), metavar=("FEW", "MANY"),
                         help="numbers of photos between which memory must not grow")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it work at all?")
-    parser.add_argument("--out", type=Path, help="also write the JSON object to this file")
+    parser.add_argument("--out", type=Path,
+                        help="also write the JSON object to this file; with --only, its other parts stay")  # fmt: skip
     options = parser.parse_args(arguments)
 
     given = sys.argv[1:] if arguments is None else arguments
     parts = [part for part in PARTS if part in (options.only or PARTS)]
-    about = {
+    about: dict[str, Any] = {
         "benchmark": "correspondence",
         "command": shlex.join(["python", "-m", "benchmarks.correspondence", *given]),
         "machine": machine(_PACKAGES),
         "threads": torch.get_num_threads(),
     }  # fmt: skip
+    measured = {"command": about["command"]} | {name: about["machine"][name] for name in ("date", "load_before")}
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         setup = Setup(
             data=Data.find(options.data, Path(folder)), work=Path(folder), device=resolve_device(options.device),
@@ -75,14 +77,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
             workers=available_cores(), started=time.monotonic(),
         )  # fmt: skip
         about["photos"] = setup.data.source
-        found: dict[str, Any] = {}
+        found = _measured_before(options.out) if options.only else {}
         for part in parts:
-            found[part] = measure(part, setup)
+            found[part] = measure(part, setup) | {"measured": measured}
             report = headlines(found) | about | found | {"seconds": round(time.monotonic() - setup.started)}
             if options.out:  # after each part, so that an interruption loses one
                 options.out.write_text(json.dumps(report, indent=2) + "\n")
     print(table(report, found))
     print(json.dumps(report))
+
+
+def _measured_before(path: Path | None) -> dict[str, Any]:
+    """The parts in the report at `path`, so that one of them can be measured again."""
+    report = json.loads(path.read_text()) if path is not None and path.exists() else {}
+    return {part: report[part] for part in PARTS if part in report}
 
 
 def measure(part: str, setup: Setup) -> dict[str, Any]:

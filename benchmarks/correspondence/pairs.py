@@ -22,7 +22,7 @@ _NEIGHBORS, _FRACTION = 10, 0.1
 
 def measure(setup: Setup) -> dict[str, Any]:
     photos, boxes, width = (12, 20, 64) if setup.quick else (60, 100, 2048)
-    queries = setup.pick(20, 2)
+    queries = setup.pick(200, 2)
     path = setup.work / "boxes.npy"
     make_features(path, photos * boxes, width)
     setup.say(f"pairs: {queries} photos with {_NEIGHBORS} neighbours, {boxes} boxes each")

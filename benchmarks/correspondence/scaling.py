@@ -43,7 +43,8 @@ class Constants:
         photo: embedding a whole photo, taken as large as a box.
         compare: comparing two rows of PROJECTION numbers.
         boxes: a photo. disk: bytes a photo of regions, features, and pairs.
-        memory: bytes of a process, the largest of all steps. memory_a_photo: what a photo adds to it, at most.
+        memory: bytes of a process, the largest of all steps. memory_a_photo: what a photo adds to a step's own process,
+            at most; its workers hold no more for more photos.
     """
 
     search: float
@@ -103,7 +104,7 @@ def table(constants: Constants) -> str:
         total = sum(seconds.values())
         # What every process holds, and the rows that retrieval searches in, in half precision.
         disk = photos * (sum(constants.disk.values()) + 2 * PROJECTION)
-        memory = CORES * (constants.memory + photos * constants.memory_a_photo)
+        memory = CORES * constants.memory + photos * constants.memory_a_photo
         cells = [name, f"{photos:,}", *(f"{value / 3600:,.1f}" for value in seconds.values()),
                  _time(total / CORES), _time(total / CORES / MACHINES), _size(disk), _size(memory)]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
@@ -120,7 +121,7 @@ def constants_table(constants: Constants, report: Mapping[str, Any]) -> str:
         (f"comparing two rows of {PROJECTION}", f"{1e9 * constants.compare:.2f} core-ns"),
         *((f"{name} on disk", f"{size:,.0f} bytes a photo") for name, size in constants.disk.items()),
         ("memory of a process, at most", _size(constants.memory)),
-        ("and for each photo, at most", f"{constants.memory_a_photo:.0f} bytes"),
+        ("and of a step for each photo, at most", f"{constants.memory_a_photo:.0f} bytes"),
     ]
     lines = [
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {report['embedding']['precision']}, "

@@ -16,7 +16,7 @@ from torchvision.transforms import functional as TF
 
 from benchmarks.objectives.photos import ObjectPhotos
 from benchmarks.training.peers import Crop, open_pil, torchvision_pil
-from stages.correspondence.masks import Masks
+from stages.data.masks import Masks
 from stages.data.views import BYOL_VIEW_1, BYOL_VIEW_2, FLIP_PROBABILITY
 
 _SCALE = (0.08, 1.0)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from stages.correspondence.masks.segmentation import LabelRuns, MaskStack
+from stages.data.masks.segmentation import LabelRuns, MaskStack
 from stages.data.render import whole_window
 from stages.data.views import View
 

@@ -21,6 +21,7 @@ from stages.retrieval.shortlists import Bf16Search, DeviceSearch, Float32Search,
 
 _MARGINS = 96, 512  # rows beyond K on the shortlist, and on the longer one
 _CHUNK = 256  # queries that are settled together
+_LONG = 1024  # queries whose longer lists are made together
 _BRUTE_QUERIES, _BRUTE_ROWS = 256, 8192
 
 
@@ -59,10 +60,15 @@ class ExactFinder:
     ) -> tuple[np.ndarray, np.ndarray]:
         similarity, found = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
         left = np.arange(len(queries))
-        for search in self._searches:
-            lists = search(queries[left])
-            similarity[left], found[left], least_sure = rank(lists, queries[left], own[left], self._rows, k, at_most)
-            left = left[similarity[left, -1] <= least_sure]
+        for search, together in zip(self._searches, (len(queries), _LONG), strict=True):
+            open_ones = []
+            for first in range(0, len(left), together):
+                part = left[first : first + together]
+                similarity[part], found[part], least_sure = rank(
+                    search(queries[part]), queries[part], own[part], self._rows, k, at_most
+                )
+                open_ones.append(part[similarity[part, -1] <= least_sure])
+            left = np.concatenate(open_ones)
             if not len(left):
                 return similarity, found
         similarity[left], found[left] = _compare_all(queries[left], own[left], self._rows, k, at_most)

@@ -10,7 +10,7 @@ import numpy as np
 from stages.data.rows import Rows
 from stages.retrieval.exact import Finder
 
-QUERIES = 8192  # rows that are searched for together
+QUERIES = 4096  # rows that are searched for together
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,6 @@ photo (none for masks that may overlap), and a function from a photo's number to
 """
 
 from stages.correspondence.masks.step import run
-from stages.correspondence.masks.storage import Masks
+from stages.data.masks.storage import Masks
 
 __all__ = ["Masks", "run"]

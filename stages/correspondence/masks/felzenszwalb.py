@@ -23,9 +23,9 @@ from scipy import ndimage
 from skimage.util import img_as_float64
 
 from stages.correspondence.masks import pixel_graph
-from stages.correspondence.masks.segmentation import MAX_LABELS, LabelMaps, Segment
 from stages.correspondence.searched import open_searched, searched_size
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import MAX_LABELS, LabelMaps, Segment
 
 MAX_PIXELS = 2**29  # so that the number of an edge fits into 31 bits
 

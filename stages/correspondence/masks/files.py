@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 
 from stages.correspondence.masks.outlines import mask_of
-from stages.correspondence.masks.segmentation import MaskStack, Segment, Size, runs_of_mask
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import MaskStack, Segment, Size, runs_of_mask
 
 _SCORES = ("score", "predicted_iou")  # of COCO's results; of Segment Anything
 

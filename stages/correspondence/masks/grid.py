@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.correspondence.masks.segmentation import LabelMaps, Segment
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import LabelMaps, Segment
 
 
 def make(*, catalog: Catalog, cells: Sequence[int]) -> tuple[list[str], Segment]:

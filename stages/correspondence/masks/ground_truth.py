@@ -7,8 +7,8 @@ import json
 import numpy as np
 
 from stages.correspondence.masks.outlines import mask_of
-from stages.correspondence.masks.segmentation import MaskStack, Segment, runs_of_mask
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import MaskStack, Segment, runs_of_mask
 
 _PHOTOS_AT_ONCE = 1024
 

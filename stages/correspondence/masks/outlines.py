@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.correspondence.masks.segmentation import Size
+from stages.data.masks.segmentation import Size
 
 
 def mask_of(segmentation: Any, size: Size) -> np.ndarray:

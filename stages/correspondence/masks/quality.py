@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from stages.correspondence.box_quality import best_overlaps
 from stages.correspondence.masks.ground_truth import labelled_mask
-from stages.correspondence.masks.segmentation import LabelMaps, Segmentation
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import LabelMaps, Segmentation
 from stages.data.objects import clear_objects
 
 LEAST_OVERLAP = 0.5

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from skimage.segmentation import slic
 
-from stages.correspondence.masks.segmentation import LabelMaps, Segment
 from stages.correspondence.searched import open_searched, searched_size
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import LabelMaps, Segment
 
 
 def make(

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.correspondence.masks import records
 from stages.correspondence.masks.quality import MaskQuality, objects_by_photo
-from stages.correspondence.masks.segmentation import LabelMaps, Segment, Segmentation
-from stages.correspondence.masks.storage import MasksWriter
 from stages.data.catalog import Catalog, Roots
+from stages.data.masks import records
+from stages.data.masks.segmentation import LabelMaps, Segment, Segmentation
+from stages.data.masks.storage import MasksWriter
 from stages.report import Report
 from stages.shards import SHARD, Engine, Shard, cut, make_shards
 

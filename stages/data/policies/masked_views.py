@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.correspondence.masks.segmentation import LabelRuns, MaskStack
-from stages.correspondence.masks.storage import Masks
+from stages.data.masks import Masks
+from stages.data.masks.segmentation import LabelRuns, MaskStack
 from stages.data.policies.image_views import ImageViews
 from stages.data.policies.policy import Policy
 from stages.data.region_draws import Pooling, draw_regions, region_shares

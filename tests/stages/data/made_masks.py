@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from stages.correspondence import masks as step
-from stages.correspondence.masks import records
-from stages.correspondence.masks.segmentation import Segmentation
-from stages.correspondence.masks.storage import Masks, MasksWriter
 from stages.data.catalog import Catalog
+from stages.data.masks import records
+from stages.data.masks.segmentation import Segmentation
+from stages.data.masks.storage import Masks, MasksWriter
 from stages.report import Report
 from stages.shards import LocalEngine
 

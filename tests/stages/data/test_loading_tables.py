@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.correspondence.masks import Masks
 from stages.data.catalog import Catalog
 from stages.data.loading import EpochStream, training_loader
+from stages.data.masks import Masks
 from stages.data.policies import ImageViews, MaskedViews, Policy
 from stages.data.views import view_rng
 from stages.learning.encoder import Encoder

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.correspondence.masks import records
-from stages.correspondence.masks.segmentation import LabelMaps, LabelRuns, MaskStack, enlarged, runs_of_mask
+from stages.data.masks import records
+from stages.data.masks.segmentation import LabelMaps, LabelRuns, MaskStack, enlarged, runs_of_mask
 from stages.data.region_draws import ABSENT, draw_regions, region_shares
 from stages.data.render import Photo, crop_window, render
 from stages.data.views import Box, View, plain_view

@@ -15,8 +15,8 @@ from skimage.segmentation import felzenszwalb as of_skimage
 from skimage.util import img_as_float64
 
 from stages.correspondence.masks.felzenszwalb import _smoothed, felzenszwalb, make
-from stages.correspondence.masks.segmentation import MAX_LABELS
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import MAX_LABELS
 
 SCALES = (50, 500, 1000, 1500)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stages.correspondence.masks.files import make
-from stages.correspondence.masks.segmentation import MaskStack
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import MaskStack
 
 HERE = "first"  # the folder of the first photo
 

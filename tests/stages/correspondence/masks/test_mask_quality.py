@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from stages.correspondence.masks.quality import MaskQuality
-from stages.correspondence.masks.segmentation import LabelMaps, MaskStack, Segmentation, runs_of_mask
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import LabelMaps, MaskStack, Segmentation, runs_of_mask
 
 
 def iou(one: np.ndarray, other: np.ndarray) -> float:

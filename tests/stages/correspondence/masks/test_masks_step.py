@@ -19,10 +19,10 @@ from PIL import Image
 from skimage.segmentation import felzenszwalb
 
 from stages.correspondence import masks as step
-from stages.correspondence.masks import Masks
 from stages.correspondence.masks.outlines import mask_of
 from stages.data import indexing
 from stages.data.catalog import Catalog
+from stages.data.masks import Masks
 from stages.data.unreadable import UnreadablePhoto
 from stages.report import Report
 from stages.shards import LocalEngine

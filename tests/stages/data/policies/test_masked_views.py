@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.correspondence.masks.segmentation import LabelMaps, MaskStack, runs_of_mask
-from stages.correspondence.masks.storage import Masks
 from stages.data import indexing
 from stages.data.catalog import Catalog
+from stages.data.masks.segmentation import LabelMaps, MaskStack, runs_of_mask
+from stages.data.masks.storage import Masks
 from stages.data.policies import ImageViews, MaskedViews
 from stages.data.render import Photo, crop_window
 from stages.data.views import View, view_rng

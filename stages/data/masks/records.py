@@ -18,7 +18,7 @@ import zlib
 
 import numpy as np
 
-from stages.correspondence.masks.segmentation import (
+from stages.data.masks.segmentation import (
     MAX_LABELS,
     LabelMaps,
     LabelRuns,

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stages.correspondence.masks import records
-from stages.correspondence.masks.segmentation import (
+from stages.data.masks import records
+from stages.data.masks.segmentation import (
     LabelMaps,
     MaskStack,
     Segmentation,
@@ -21,7 +21,7 @@ from stages.correspondence.masks.segmentation import (
     mask_of_runs,
     runs_of_mask,
 )
-from stages.correspondence.masks.storage import INDEX_FILE, RECORDS_FILE, Masks, MasksWriter
+from stages.data.masks.storage import INDEX_FILE, RECORDS_FILE, Masks, MasksWriter
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 MAPS = SIZES.flatmap(

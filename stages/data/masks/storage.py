@@ -18,9 +18,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from stages.correspondence.masks import records
-from stages.correspondence.masks.segmentation import LabelRuns, MaskStack
 from stages.data.mapped import Mapped
+from stages.data.masks import records
+from stages.data.masks.segmentation import LabelRuns, MaskStack
 from stages.data.npy_file import NpyWriter
 
 RECORDS_FILE = "masks.bin"
