@@ -44,7 +44,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     run = commands.add_parser("run", help="run the pipeline in the foreground; what is up to date is not made again")
     _add_config(run)
     run.add_argument("--images", metavar="DIR", type=Path, help="pretrain on this folder of photos, nested or not")
-    run.add_argument("--until", metavar="STAGE", help="stop after this stage or step")
+    run.add_argument("--until", metavar="STAGE", help="make this stage or step, what it needs, and nothing after it")
     run.add_argument("--force", metavar="STAGE", action="append",
                      help="make a stage or step again although it is up to date")  # fmt: skip
     run.set_defaults(command=_run)

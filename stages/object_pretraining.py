@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stages.data.catalog import Catalog, Roots
 from stages.data.policies import ImageViews, MaskedViews, ObjectCrops, OrlViews, Policy
 from stages.data.views import PHOTOMETRIES
@@ -121,9 +123,11 @@ def _masked_views(photos: Catalog, views: Mapping[str, Any], masks: Path | None,
     if masks is None:
         raise ValueError("DetCon contrasts regions and was given none: pass the directory of a `masks` artifact.")
     size = views["size"]
+    with torch.device("meta"):  # only asked for its strides
+        cells = Backbone(backbone).map_side(size)
     return MaskedViews(
         _photo_views(photos, views, size), masks,
-        regions=views["regions"], pooling=views["pooling"], cells=Backbone(backbone).map_side(size),
+        regions=views["regions"], pooling=views["pooling"], cells=cells,
     )  # fmt: skip
 
 

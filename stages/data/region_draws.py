@@ -16,7 +16,7 @@ from stages.data.masks.segmentation import LabelRuns, MaskStack
 from stages.data.render import whole_window
 from stages.data.views import View
 
-Pooling = Literal["hard", "soft"]
+Pooling = Literal["hard", "soft", "local"]
 
 ABSENT = -1  # the number of a region that was not there to be drawn
 
@@ -63,7 +63,9 @@ def draw_regions(
         regions: R.
         pooling: "hard": each cell belongs to the region with the largest share, to the one of the lowest number among
             equals, and a region survives that has a cell (official code); "soft": a region has its share of each cell,
-            and survives if the view shows a pixel of it (paper). "hard" is for regions that divide the photo.
+            and survives if the view shows a pixel of it (paper); "local": a region survives as with "soft", and each
+            draw of it is one cell, that of a pixel drawn uniformly from those of the region in the view (section 4.4,
+            "local features from within each mask"). "hard" is for regions that divide the photo.
 
     Returns:
         (R, G, G) float32 in [0, 1], weights of the cells; and (R,) int32, the regions' numbers. Where no region
@@ -77,8 +79,21 @@ def draw_regions(
     if not len(surviving):
         return np.zeros((regions, *shares.shape[1:]), np.float32), np.full(regions, ABSENT, np.int32)
     drawn = surviving[rng.integers(len(surviving), size=regions)]
-    weights = (winners == drawn[:, None, None]).astype(np.float32) if pooling == "hard" else shares[drawn]
+    if pooling == "hard":
+        weights = (winners == drawn[:, None, None]).astype(np.float32)
+    else:
+        weights = shares[drawn] if pooling == "soft" else _one_cell_each(rng, shares[drawn])
     return weights, drawn.astype(np.int32)
+
+
+def _one_cell_each(rng: np.random.Generator, shares: np.ndarray) -> np.ndarray:
+    """(R, G, G) float32: 1 in one cell of each draw, which is as likely as its share of the region's pixels."""
+    up_to = shares.reshape(len(shares), -1).cumsum(axis=1, dtype=np.float64)
+    aims = rng.random(len(shares)) * up_to[:, -1]  # below the total, so in a cell that holds some of the region
+    cells = (up_to <= aims[:, None]).sum(axis=1)
+    weights = np.zeros_like(shares)
+    weights.reshape(len(shares), -1)[np.arange(len(shares)), cells] = 1
+    return weights
 
 
 def _sampled(centers: np.ndarray, low: int, high: int, length: int, map_length: int) -> np.ndarray:

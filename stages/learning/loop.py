@@ -41,7 +41,7 @@ from stages.learning.distributed import (
     union_of_processes,
     world_size,
 )
-from stages.learning.encoder import Encoder, load_encoder, save_encoder
+from stages.learning.encoder import ENCODER_FILE, Encoder, load_encoder, save_encoder
 from stages.learning.method import Method
 from stages.learning.metrics_log import MetricsLog
 from stages.learning.optimizers import make_optimizer
@@ -284,10 +284,13 @@ def train(
     if not main:
         return
     save_encoder(method.encoder, out)
+    left_behind = ", ".join(method.dropped) or "nothing"
+    log.info("%s holds backbone and projector that learned by gradient; left behind: %s", ENCODER_FILE, left_behind)
     last = {name: figures.last[name] for name in ("loss", "std", "collapsed")}
     report.metric(
         **last, steps=total, images_seen=total * batch_size, images_per_second=total * batch_size / watch.seconds,
         precision=numbers, processes=processes, unreadable=figures.last.get("unreadable", 0),
+        dropped=left_behind,
     )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def test_parts_without_weight_need_no_files(
     assert logged == {f"loss_{part}" for part in shown}
 
 
-@pytest.mark.parametrize("pooling", ["hard", "soft"])
+@pytest.mark.parametrize("pooling", ["hard", "soft", "local"])
 @pytest.mark.parametrize("method", ["detcon_s", "detcon_b"])
 def test_detcon_trains_on_regions(method: str, pooling: str, photo_catalog: Catalog, masks: Path, tmp_path: Path):
     views = {"regions": 4, "pooling": pooling}

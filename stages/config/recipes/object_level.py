@@ -60,10 +60,11 @@ class Orl(OrlViews, Recipe):
 
 class DetconViews(Section):
     regions: Positive = Field(16, description="regions drawn of a photo, with replacement, for each view (section 3.1)")
-    pooling: Literal["hard", "soft"] = Field(
+    pooling: Literal["hard", "soft", "local"] = Field(
         "hard",
-        description="a cell of the feature map belongs to the region that fills most of it (official code), or to each "
-        "by its share (the paper's words), as masks that overlap need it",
+        description="a cell of the feature map belongs to the region that fills most of it (official code); soft: to "
+        "each by its share (the paper's words), as masks that overlap need it; local: each draw is the feature of one "
+        "place within the region (section 4.4, for views of 384 or 512 pixels)",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -35,21 +36,21 @@ class MaskedViews(Policy):
             photo_views: draws the two views of the whole photo.
             masks: directory of a `masks` artifact.
             regions: R, drawn a view.
-            pooling: "hard" (official code) or "soft" (paper), see `draw_regions`.
+            pooling: "hard" (official code), "soft" (paper) or "local" (section 4.4), see `draw_regions`.
             cells: G, side of the feature map that the backbone makes of a view, see `Backbone.map_side`.
 
         Raises:
             ValueError: the masks are not of these photos, or overlap and are to be pooled hard.
         """
-        if pooling not in ("hard", "soft"):
-            raise ValueError(f'pooling={pooling!r} is unknown: pass "hard" (official code) or "soft" (paper).')
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"pooling={pooling!r} is unknown: pass {' or '.join(map(repr, get_args(Pooling)))}.")
         self._photo_views, self._masks = photo_views, Masks(masks)
         self._regions, self._pooling, self._cells = regions, pooling, cells
         self._masks.check(len(photo_views.sizes))
         if pooling == "hard" and self._masks.kind == "stack":
             raise ValueError(
                 f"pooling='hard' gives each cell to one region, and the masks in {masks} may overlap: pass "
-                "pooling='soft', or masks that divide a photo, such as felzenszwalb."
+                "pooling='soft' or 'local', or masks that divide a photo, such as felzenszwalb."
             )
 
     def plan(self, rng: np.random.Generator, image: int) -> dict[str, View]:

@@ -80,7 +80,7 @@ def test_small_views_are_handed_on_together_or_not_at_all() -> None:
     ("overrides", "message"),
     [
         (["detcon_b.regions=0"], "detcon_b.regions = 0: Input should be greater than or equal to 1"),
-        (["detcon_b.pooling=max"], "detcon_b.pooling = 'max': Input should be 'hard' or 'soft'"),
+        (["detcon_b.pooling=max"], "detcon_b.pooling = 'max': Input should be 'hard', 'soft' or 'local'"),
         (["detcon_b.poling=soft"], "detcon_b.poling: there is no such field. Did you mean pooling?"),
         (["detcon_s.views=one", "detcon_s.regions=5"], "an even number of regions"),
         (["method=detcon"], "method = 'detcon': Input should be 'orl', 'detcon_s', 'detcon_b'"),
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_told_with_a_remedy(minimal: str, overrides: list[str]
 def test_masks_that_overlap_are_not_pooled_hard(minimal: str, method: str, tmp_path: Path) -> None:
     masks = [f"masks.method={method}", f"masks.files.folder={tmp_path}"]
     chosen = [*masks, "object_pretraining.method=detcon_b"]
-    with pytest.raises(ConfigError, match=r"detcon_b\.pooling 'hard' .* say pooling: soft"):
+    with pytest.raises(ConfigError, match=r"detcon_b\.pooling 'hard' .* say pooling: soft or local"):
         load_config(minimal, chosen)
     assert load_config(minimal, [*chosen, "object_pretraining.detcon_b.pooling=soft"])
     assert load_config(minimal, masks), "orl pools nothing"

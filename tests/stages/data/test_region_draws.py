@@ -187,7 +187,30 @@ def test_the_lowest_number_wins_a_tie() -> None:
     assert set(ids) == {3}
 
 
-@pytest.mark.parametrize("pooling", ["hard", "soft"])
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_local_feature_is_of_one_cell_that_shows_its_region(data: st.DataObject) -> None:
+    labels = data.draw(label_maps())
+    cells = data.draw(st.integers(1, 7))
+    view = plain_view(0, data.draw(boxes(*labels.shape)), cells * data.draw(st.integers(1, 6)))
+    shares = region_shares(stored(labels), view, cells)
+    weights, ids = draw_regions(np.random.default_rng(0), shares, regions=40, pooling="local")
+    assert (weights.sum(axis=(1, 2)) == 1).all()
+    assert (weights.max(axis=(1, 2)) == 1).all()
+    assert ((weights * shares[ids]).sum(axis=(1, 2)) > 0).all()
+
+
+def test_all_pixels_of_a_region_are_as_likely_to_give_its_local_feature() -> None:
+    """Region 1 fills a cell, half of a second and a quarter of a third."""
+    labels = np.zeros((4, 4), int)
+    labels[:2, :2] = labels[0, 2:] = labels[2, 0] = 1
+    shares = region_shares(stored(labels), plain_view(0, (0, 0, 4, 4), 4), 2)
+    weights, ids = draw_regions(np.random.default_rng(0), shares, regions=20_000, pooling="local")
+    found = weights[ids == 1].mean(axis=0)
+    np.testing.assert_allclose(found, np.array([[4, 2], [1, 0]]) / 7, atol=0.02)
+
+
+@pytest.mark.parametrize("pooling", ["hard", "soft", "local"])
 def test_surviving_regions_are_equally_likely_whatever_their_size(pooling: str) -> None:
     """One region of 13 cells and three of one, two more outside the view: draws are counted."""
     labels = np.repeat(np.repeat(np.array([[0, 0, 0, 8], [0, 0, 0, 0], [0, 0, 0, 4], [0, 0, 6, 0]]), 5, 0), 5, 1)

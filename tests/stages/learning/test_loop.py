@@ -35,6 +35,7 @@ def test_writes_all_its_files_and_figures(whole: tuple[Path, Report]):
     assert report.metrics["loss"] == records(out)[-1]["loss"]
     assert {"steps": 6, "images_seen": 24, "collapsed": False, "precision": "fp32"}.items() <= report.metrics.items()
     assert report.metrics["images_per_second"] > 0
+    assert report.metrics["dropped"] == "predictor, target network"
     assert all(isinstance(value, (int, float, str)) for value in report.metrics.values())
 
 
