@@ -22,7 +22,7 @@ from stages.retrieval.shortlists import Bf16Search, DeviceSearch, Float32Search,
 _MARGINS = 96, 512  # rows beyond K on the shortlist, and on the longer one
 _CHUNK = 256  # queries that are settled together
 _LONG = 1024  # queries whose longer lists are made together
-_BRUTE_QUERIES, _BRUTE_ROWS = 256, 8192
+_BRUTE_QUERIES, _BRUTE_ROWS = 256, 1024
 
 
 class Finder(Protocol):
