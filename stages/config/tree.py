@@ -120,8 +120,8 @@ class Config(Section):
         if "masks" in stage.needs and masks.may_overlap and getattr(stage.recipe, "pooling", None) == "hard":
             raise ValueError(
                 f"object_pretraining.{stage.method}.pooling 'hard' gives each cell to one region, and masks.method "
-                f"'{masks.method}' makes masks that may overlap: say pooling: soft or local, or take masks that divide a "
-                "photo, such as felzenszwalb"
+                f"'{masks.method}' makes masks that may overlap: say pooling: soft or local, or take masks that divide "
+                "a photo, such as felzenszwalb"
             )
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,11 +43,9 @@ class Encoder(nn.Module):
             "projector_norm": projector_norm,
         }
         self.backbone = Backbone(backbone)
-        # A projector of this shape, with new random weights.
-        self.new_projector = partial(
-            mlp, self.backbone.channels, projector_hidden, projector_out, layers=projector_layers, norm=projector_norm
+        self.projector = mlp(
+            self.backbone.channels, projector_hidden, projector_out, layers=projector_layers, norm=projector_norm
         )
-        self.projector = self.new_projector()
 
     def features(self, images: Tensor) -> Tensor:
         """Global average of the last feature map. images: (N, 3, H, W) uint8 RGB. Returns (N, C), at least float32."""

@@ -6,6 +6,7 @@ Scene crops", and algorithm 1 of the appendix.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -24,11 +25,21 @@ class ViewHeads(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
-        self.object_projector = encoder.new_projector()
+        self.object_projector = object_projector(encoder)
 
     def forward(self, images: Tensor, is_object: bool | Tensor) -> Tensor:
         """images: (N, 3, H, W) uint8 RGB; is_object: see `by_head`. Returns projections (N, D), not normalised."""
         return by_head(self.encoder.features(images), is_object, self.object_projector, self.encoder.projector)
+
+
+def object_projector(encoder: Encoder) -> nn.Module:
+    """A projector of its own for crops of objects, which starts with the weights of the encoder's.
+
+    The paper does not say how it starts. From other weights, the head alone would tell a query's positive, of the other
+    kind of crops, from the keys of its own kind in the queue, more than any photo does: training runs away from that
+    to one embedding for all photos (MoCo v2 on VOC2007 did so at two learning rates, and does not from equal heads).
+    """
+    return copy.deepcopy(encoder.projector)
 
 
 def by_head(features: Tensor, is_object: bool | Tensor, object_head: nn.Module, scene_head: nn.Module) -> Tensor:

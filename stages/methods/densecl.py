@@ -15,7 +15,7 @@ from stages.learning.losses.info_nce import info_nce
 from stages.learning.method import Output
 from stages.learning.queue import Queue
 from stages.learning.shuffle import groups_per_process, own_rows, shuffle, unshuffle
-from stages.learning.view_heads import by_head, roles
+from stages.learning.view_heads import by_head, object_projector, roles
 
 
 class GlobalAndDense(nn.Module):
@@ -32,7 +32,7 @@ class GlobalAndDense(nn.Module):
         self.dense_head = nn.Sequential(
             nn.Conv2d(channels, hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(hidden, encoder.dim, 1)
         )
-        self.object_projector = encoder.new_projector() if two_heads else None
+        self.object_projector = object_projector(encoder) if two_heads else None
 
     def forward(self, images: Tensor, is_object: bool | Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """images: (N, 3, H, W) uint8 RGB; is_object: see `by_head`. Returns global (N, D) and dense (N, L, D)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stages.learning.encoder import Encoder
 from stages.learning.losses.nt_xent import nt_xent
 from stages.learning.method import Output
+from stages.learning.view_heads import object_projector
 
 
 class SimCLR(nn.Module):
@@ -25,7 +26,7 @@ class SimCLR(nn.Module):
     def __init__(self, encoder: Encoder, *, temperature: float, two_heads: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
-        self.object_projector = encoder.new_projector() if two_heads else None
+        self.object_projector = object_projector(encoder) if two_heads else None
         self.temperature = temperature
 
     @property
