@@ -11,28 +11,14 @@ Importing this module compiles it, which takes seconds once and is then kept on 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
-from numba import njit
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+from stages.data.compiled import compiled
+
 _BITS = 22  # of a weight's fraction: 255 * 2^22 still is an int32
 _HALF = 1 << (_BITS - 1)
-
-
-def _compiled(signature: str) -> Callable[[Callable], Callable]:
-    """Compiles a function now. The result is kept on the disk where that is possible."""
-
-    def decorator(function: Callable) -> Callable:
-        try:
-            return njit(signature, cache=True, **_OPTIONS)(function)
-        except Exception:  # nothing can be written, the disk is full, or what was kept is damaged
-            return njit(signature, **_OPTIONS)(function)
-
-    return decorator
 
 
 def by_columns(photo: np.ndarray) -> np.ndarray:
@@ -56,7 +42,7 @@ def resized(columns: np.ndarray, box: tuple[int, int, int, int], out: np.ndarray
     _mix(rows.reshape(len(rows), -1), 0, 0, *_weights(y1 - y0, height), out.reshape(height, -1))
 
 
-@_compiled("Tuple((int64[::1], int32[:, ::1]))(int64, int64)")
+@compiled("Tuple((int64[::1], int32[:, ::1]))(int64, int64)")
 def _weights(length, size):
     """How each of `size` pixels is made of `length`: the first that has a part, and the weights from there on.
 
@@ -81,7 +67,7 @@ def _weights(length, size):
     return first, weights
 
 
-@_compiled("void(uint8[:, ::1], int64, int64, int64[::1], int32[:, ::1], uint8[:, ::1])")
+@compiled("void(uint8[:, ::1], int64, int64, int64[::1], int32[:, ::1], uint8[:, ::1])")
 def _mix(source, top, left, first, weights, out):
     """Row i of `out` is the sum over k of weights[i, k] times row top + first[i] + k of `source`, from `left` on."""
     width = out.shape[1]

@@ -7,17 +7,20 @@ from typing import Any
 
 from numba import njit
 
-# No level is infinite or missing, so the order of sums and the like may be what is fastest.
-OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
-def compiled(signature: str) -> Callable[[Callable], Callable]:
-    """Compiles a function now. The result is kept on the disk where that is possible."""
+def compiled(signature: str, *, fastmath: bool = False) -> Callable[[Callable], Callable]:
+    """Compiles a function now. The result is kept on the disk where that is possible.
+
+    Args:
+        fastmath: sums and the like in the order that is fastest; for numbers none of which is infinite or missing.
+    """
 
     def decorator(function: Callable) -> Callable:
         try:
-            return njit(signature, cache=True, **OPTIONS)(function)
+            return njit(signature, cache=True, fastmath=fastmath, **OPTIONS)(function)
         except Exception:  # nothing can be written, the disk is full, or what was kept is damaged
-            return njit(signature, **OPTIONS)(function)
+            return njit(signature, fastmath=fastmath, **OPTIONS)(function)
 
     return decorator

@@ -22,17 +22,17 @@ _0, _HALF, _1, _2, _3, _4, _6, _255 = (np.float32(number) for number in (0, 0.5,
 _RED, _GREEN, _BLUE = np.float32(0.299), np.float32(0.587), np.float32(0.114)  # ITU-R 601, as in PIL and torchvision
 
 
-@njit(**OPTIONS)
+@njit(fastmath=True, **OPTIONS)
 def _luma(r, g, b):
     return _RED * r + _GREEN * g + _BLUE * b
 
 
-@njit(**OPTIONS)
+@njit(fastmath=True, **OPTIONS)
 def _clipped(level):
     return min(max(level, _0), _255)
 
 
-@njit(**OPTIONS)
+@njit(fastmath=True, **OPTIONS)
 def _mean_luma(red, green, blue):
     total = _0
     for i in range(len(red)):
@@ -40,7 +40,7 @@ def _mean_luma(red, green, blue):
     return total / np.float32(len(red))
 
 
-@njit(**OPTIONS)
+@njit(fastmath=True, **OPTIONS)
 def _blend_with_gray(red, green, blue, own, constant, luma):
     """Each channel becomes own * channel + constant + luma * the luma of its pixel: all operations but the hue."""
     for i in range(len(red)):
@@ -49,7 +49,7 @@ def _blend_with_gray(red, green, blue, own, constant, luma):
         red[i], green[i], blue[i] = _clipped(own * r + target), _clipped(own * g + target), _clipped(own * b + target)
 
 
-@njit(**OPTIONS)
+@njit(fastmath=True, **OPTIONS)
 def _turn_hue(red, green, blue, turns):
     """Turns the colours around the hexagon of HSV; saturation and value stay.
 
@@ -73,7 +73,7 @@ def _turn_hue(red, green, blue, turns):
         blue[i] = low + min(max(_2 * c - abs(ch - _4 * c), _0), c)
 
 
-@compiled("void(uint8[:,:,::1], float32[:,::1], float32[:,:,::1])")
+@compiled("void(uint8[:,:,::1], float32[:,::1], float32[:,:,::1])", fastmath=True)
 def adjust(picture, steps, planes):
     """The colours of `picture` after `steps`, into `planes`.
 
@@ -101,7 +101,7 @@ def adjust(picture, steps, planes):
             _blend_with_gray(red, green, blue, _0, _0, _1)
 
 
-@compiled("void(float32[:,:,::1], int32, uint8[:,:,::1])")
+@compiled("void(float32[:,:,::1], int32, uint8[:,:,::1])", fastmath=True)
 def store(planes, solarize_from, view):
     """Rounds `planes` into `view`; levels from `solarize_from` (0 .. 256) on are inverted.
 
