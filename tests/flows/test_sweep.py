@@ -140,6 +140,7 @@ def test_mistakes_are_told_before_anything_runs(file: Path, tmp_path: Path, argu
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_where_it_was(file: Path, artifacts: Path, tmp_path: Path) -> None:
     long = ["object_pretraining.epochs=150 steps", "object_pretraining.checkpoint_minutes=0.001", "run.device=cpu"]
     command = [ORL, "sweep", str(file), "--only", "byol", *(word for field in long for word in ("--set", field))]
