@@ -12,8 +12,10 @@ def prepare_environment() -> None:
     """
     from flows.prepare import store_root
 
+    home = store_root() / ".prefect"
+    home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of the path alone
     defaults = {
-        "PREFECT_HOME": str(store_root() / ".prefect"),
+        "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",

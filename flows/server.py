@@ -24,7 +24,7 @@ from stages.process import die_with_parent
 START_SECONDS = 90.0
 
 
-class ServerError(RuntimeError):
+class ServerError(OSError):
     """The temporary Prefect server did not come up."""
 
 
