@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.correspondence.boxes import Boxes
+from stages.data.boxes import Boxes
 from stages.data.photos import Photos
 from stages.learning.frozen import Frozen
 from stages.process import ordered_map

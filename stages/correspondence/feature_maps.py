@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.crops import cut, cut_on_device
+from stages.data.boxes import Boxes
 from stages.data.photos import Photos
 from stages.learning.frozen import Frozen
 from stages.process import ordered_map

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.pair_shards import MinedPairs
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog
 from stages.data.mapped import Mapped
 from stages.data.npy_file import NpyWriter

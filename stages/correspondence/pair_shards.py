@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 
 from stages.correspondence.best_pairs import Matcher, Rule
-from stages.correspondence.boxes import Boxes
+from stages.data.boxes import Boxes
 from stages.data.rows import Rows
 from stages.learning.similarity import lost_to_rounding, rough_dtype
 from stages.shards import Shard

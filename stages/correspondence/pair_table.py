@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.correspondence.boxes import Boxes
+from stages.data.boxes import Boxes
 from stages.data.npy_file import NpyWriter
 
 PAIRS_FILE = "pairs.parquet"

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from stages.correspondence.best_pairs import Rule
-from stages.correspondence.boxes import BOXES_FILE, Boxes
 from stages.correspondence.gallery import write_gallery
 from stages.correspondence.pair_figures import PairFigures
 from stages.correspondence.pair_quality import PairQuality, write_classes
 from stages.correspondence.pair_shards import MinedPairs, Sources, mine_shard
 from stages.correspondence.pair_table import PairsWriter
 from stages.correspondence.preview import write_preview
+from stages.data.boxes import BOXES_FILE, Boxes
 from stages.data.catalog import Catalog, Roots
 from stages.data.rows import forget
 from stages.learning.devices import resolve_device

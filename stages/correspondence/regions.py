@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from stages.correspondence.box_quality import COLUMNS, BoxQuality, objects_by_photo
-from stages.correspondence.boxes import BoxesWriter
 from stages.correspondence.filter import filter_boxes
 from stages.correspondence.proposals import Propose, make_proposals
 from stages.correspondence.saliency import mean_saliency, saliency_map
 from stages.correspondence.searched import open_searched, searched_size, to_original
+from stages.data.boxes import BoxesWriter
 from stages.data.catalog import Catalog, Roots
 from stages.report import Report
 from stages.shards import SHARD, Engine, Shard, cut, make_shards
@@ -74,7 +74,7 @@ def run(
 ) -> None:
     """Proposes boxes in every photo and keeps those that pass ORL's filter.
 
-    Writes `boxes.parquet`, `corners.npy` and `starts.npy`, see `stages.correspondence.boxes.BoxesWriter`. Every photo
+    Writes `boxes.parquet`, `corners.npy` and `starts.npy`, see `stages.data.boxes.BoxesWriter`. Every photo
     has a box: where none passes the filter, the whole photo, with the score NaN. (The official code then takes a random
     low-level segment, often a few pixels wide.) Where the catalog has labels, the metrics say how well the boxes cover
     the objects, see `stages.correspondence.box_quality`.

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.crops import crop_features
 from stages.correspondence.feature_file import FeatureFile
 from stages.correspondence.feature_maps import agreement, map_features
 from stages.correspondence.numbered_engine import NumberedEngine
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog, Roots
 from stages.data.mapped import Mapped
 from stages.data.photos import Photos

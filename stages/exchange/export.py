@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from stages.correspondence.boxes import Boxes
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog
 from stages.exchange import json_stream
 

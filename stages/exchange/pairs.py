@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.gallery import write_gallery
 from stages.correspondence.pair_figures import PairFigures
 from stages.correspondence.pair_quality import PairQuality, write_classes
 from stages.correspondence.pair_shards import MinedPairs
 from stages.correspondence.pair_table import PairsWriter
 from stages.correspondence.preview import write_preview
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog, Roots
 from stages.exchange import json_stream
 from stages.exchange.neighbors import PLACES

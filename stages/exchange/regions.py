@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.correspondence.boxes import MOST_BOXES, BoxesWriter
 from stages.correspondence.filter import filter_boxes
+from stages.data.boxes import MOST_BOXES, BoxesWriter
 from stages.data.catalog import Catalog, Roots
 from stages.exchange import json_stream
 from stages.exchange.order import photo_numbers

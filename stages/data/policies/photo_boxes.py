@@ -7,42 +7,29 @@ from pathlib import Path
 import numpy as np
 
 from stages.data.box_geometry import Box
-from stages.data.mapped import Mapped
+from stages.data.boxes import Boxes
 
 PHOTOS_AT_A_TIME = 2**16  # in passes over all of them
 _REMEDY = "The files are not of one run: run the steps catalog and regions again, in this order."
 
 
-class PhotoBoxes:
-    """Boxes in memory-mapped files: a photo's are found in constant time, in memory that all worker processes share."""
+class PhotoBoxes(Boxes):
+    """Boxes to draw from: every photo has one. Found in constant time, in memory that all worker processes share."""
 
     def __init__(self, regions: Path, images: int) -> None:
         """
         Args:
-            regions: directory of `corners.npy` (boxes, 4) and `starts.npy` (N + 1,): the boxes of photo i are rows
-                starts[i] .. starts[i + 1] - 1.
+            regions: directory of the step `regions`.
             images: N, the photos of the catalog.
 
         Raises:
             ValueError: a photo has no box, or the files do not fit each other or the photos.
         """
-        self._corners, self._starts = Mapped(regions / "corners.npy"), Mapped(regions / "starts.npy")
-        boxes, photos = len(self.corners), len(self.starts) - 1
-        if photos != images or self.starts[-1] != boxes:
-            raise ValueError(f"{boxes} boxes of {photos} photos do not belong to {images} photos. {_REMEDY}")
+        super().__init__(regions)
+        self.check(images)
         for first in range(0, images, PHOTOS_AT_A_TIME):
             counts = np.diff(self.starts[first : first + PHOTOS_AT_A_TIME + 1])
             check_each_has("box", counts, first, _REMEDY)
-
-    @property
-    def corners(self) -> np.ndarray:
-        """(boxes, 4) int, read-only: x0, y0, x1, y1 in pixels of the photo, half-open."""
-        return self._corners.array
-
-    @property
-    def starts(self) -> np.ndarray:
-        """(N + 1,) int64, read-only: the first row of each photo, and at the end the number of boxes."""
-        return self._starts.array
 
     def count(self, image: int) -> int:
         """How many boxes photo `image` has, at least 1."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.correspondence.boxes import Boxes, BoxesWriter
 from stages.correspondence.pair_table import PairsWriter
+from stages.data.boxes import Boxes, BoxesWriter
 
 CORNERS = ["x0", "y0", "x1", "y1"]
 

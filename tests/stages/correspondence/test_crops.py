@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.crops import crop_features, cut, cut_on_device, refilled
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog
 from stages.data.photos import Photos
 from stages.data.unreadable import UnreadablePhoto

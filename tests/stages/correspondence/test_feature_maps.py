@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from stages.correspondence import roi_features as step
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.crops import cut
 from stages.correspondence.feature_maps import agreement, map_features, seen_size
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog
 from stages.data.photos import Photos
 from stages.learning.encoder import load_encoder

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from stages.correspondence import pairs as step
-from stages.correspondence.boxes import BoxesWriter
 from stages.correspondence.pair_quality import PairQuality, classes_of
 from stages.correspondence.pair_shards import MinedPairs
 from stages.data import indexing
+from stages.data.boxes import BoxesWriter
 from stages.data.catalog import Catalog
 from stages.report import Report
 from stages.retrieval.tables import NeighborsWriter

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from stages.correspondence import regions as step
-from stages.correspondence.boxes import Boxes
 from stages.correspondence.filter import filter_boxes
 from stages.correspondence.proposals.opencv_selective_search import make
 from stages.correspondence.saliency import mean_saliency, saliency_map
 from stages.data import indexing
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog
 from stages.data.unreadable import UnreadablePhoto
 from stages.report import Report

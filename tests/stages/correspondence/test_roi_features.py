@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from stages.correspondence import roi_features as step
-from stages.correspondence.boxes import Boxes, BoxesWriter
+from stages.data.boxes import Boxes, BoxesWriter
 from stages.data.catalog import Catalog
 from stages.data.unreadable import UnreadablePhoto
 from stages.learning.encoder import load_encoder

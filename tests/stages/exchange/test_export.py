@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.correspondence.boxes import Boxes, BoxesWriter
+from stages.data.boxes import Boxes, BoxesWriter
 from stages.data.catalog import Catalog
 from stages.exchange import neighbors, regions
 from stages.exchange.export import export

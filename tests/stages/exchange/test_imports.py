@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.correspondence.boxes import Boxes
+from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog
 from stages.exchange import neighbors, regions
 from stages.report import Report

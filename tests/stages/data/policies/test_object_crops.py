@@ -217,6 +217,6 @@ def test_what_cannot_be_is_refused(regions, tmp_path):
         crops(regions, "obj_scene", proposals=0)
     write_boxes(tmp_path, BOXES[BOXES["image"] < 2])
     with pytest.raises(
-        ValueError, match=r"3 boxes of 2 photos do not belong to 3 photos.* regions again, in this order"
+        ValueError, match=r"boxes of 2 photos where the catalog has 3.* regions again, in this order"
     ):
         crops(tmp_path, "obj_scene")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.correspondence import boxes as module
-from stages.correspondence.boxes import MOST_BOXES, Boxes, BoxesWriter
+from stages.data import boxes as module
+from stages.data.boxes import MOST_BOXES, Boxes, BoxesWriter
 
 COUNTS = [3, 1, 4, 1, 5]
 
