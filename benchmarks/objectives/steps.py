@@ -7,19 +7,17 @@ draws. The sides of ORL's views are to each other as 96 to 224.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks.rounds import alternate, summary
+from benchmarks.step import finished, training_step
 from stages.config.recipes import Byol, DetconB, DetconS, Orl, Projector, Recipe, Simclr
 from stages.learning.backbones import Backbone
-from stages.learning.devices import autocast, deterministic, memory_format, resolve_precision
+from stages.learning.devices import resolve_precision
 from stages.learning.encoder import Encoder
-from stages.learning.optimizers import make_optimizer
 from stages.methods.byol import BYOL
 from stages.methods.detcon import DetConB, DetConS
 from stages.methods.orl import ORL
@@ -33,7 +31,6 @@ METHODS: dict[str, tuple[Any, Recipe]] = {
     "detcon_b": (DetConB, DetconB()),
     "orl": (ORL, Orl()),
 }
-_SGD: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4}
 _WARMUP = 2
 
 
@@ -90,7 +87,10 @@ def measure(cases: list[Case], device: torch.device, rounds: int) -> dict[str, A
 
 def _measure(case: Case, precision: str, device: torch.device, rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    ways = {name: _step(make(name, case), inputs(name, case, device), precision, device) for name in METHODS}
+    ways = {
+        name: finished(training_step(make(name, case), inputs(name, case, device), precision, device), device)
+        for name in METHODS
+    }
     seconds = alternate(ways, rounds, warmup=_WARMUP)
     compared = {}
     for ours, base, limit, source in case.limits():
@@ -129,21 +129,3 @@ def inputs(name: str, case: Case, device: torch.device) -> dict[str, Tensor]:
 
 def _pictures(batch: int, size: int, device: torch.device) -> Tensor:
     return torch.randint(256, (batch, 3, size, size), dtype=torch.uint8, device=device)
-
-
-def _step(method: Any, batch: Mapping[str, Tensor], precision: str, device: torch.device) -> Callable[[], None]:
-    """A step of the loop, without what it logs, and the wait until the device has done it."""
-    method.train().to(device, memory_format=memory_format(precision, device))
-    return partial(_do, method, make_optimizer("sgd", method, **_SGD), batch, precision, device)
-
-
-def _do(method: Any, optimizer: Any, batch: Mapping[str, Tensor], precision: str, device: torch.device) -> None:
-    with deterministic(device):
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(precision, device):
-            loss = method(batch).loss
-        loss.backward()
-        optimizer.step()
-        method.after_step(0.5)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from benchmarks.rounds import alternate, summary
+from benchmarks.step import finished, training_step
 from benchmarks.training.photos import Photos
-from benchmarks.training.steps import Case, finished, our_method, our_step, random_views
+from benchmarks.training.steps import Case, our_method, random_views
 from stages.data.policies import ImageViews
 from stages.learning.devices import resolve_precision
 from stages.learning.loop import train
@@ -76,7 +77,8 @@ def measure(
 
 def _step_alone(case: Case, precision: str, length: Length, device: torch.device) -> np.ndarray:
     """Photos a second in each lap."""
-    step = our_step(our_method("byol", case.backbone), random_views(case, device), precision)
+    view_1, view_2 = random_views(case, device)
+    step = training_step(our_method("byol", case.backbone), {"view_1": view_1, "view_2": view_2}, precision, device)
 
     def steps() -> None:
         for _ in range(length.steps):

@@ -9,7 +9,6 @@ besides, and its examples have not: channels_last, the fused SGD, cuDNN's search
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import timm
@@ -21,15 +20,14 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
 from benchmarks.rounds import alternate, summary
+from benchmarks.step import SGD, Step, finished, training_step
 from stages.learning.backbones import IMAGENET_MEAN, IMAGENET_STD
-from stages.learning.devices import autocast, deterministic, memory_format, resolve_precision
+from stages.learning.devices import autocast, deterministic, resolve_precision
 from stages.learning.encoder import Encoder
-from stages.learning.optimizers import make_optimizer
 from stages.methods.byol import BYOL
 from stages.methods.simclr import SimCLR
 
 METHODS = ("byol", "simclr")
-_SGD: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4}
 _TAU = 0.996
 _TEMPERATURE = 0.1
 # Hidden and output width of the projector, as both papers have it.
@@ -51,8 +49,6 @@ CASES = {
 }
 QUICK_CASES = [Case("test_resnet", 32, 4)]
 
-Step = Callable[[], None]
-
 
 def measure(cases: list[Case], device: torch.device, rounds: int) -> dict[str, Any]:
     """Seconds a step and ratios by case, method and precision, as JSON values."""
@@ -73,25 +69,6 @@ def our_method(method: str, backbone: str) -> BYOL | SimCLR:
         return BYOL(encoder, predictor_hidden=hidden, tau=_TAU)
     encoder = Encoder(backbone, projector_hidden=hidden, projector_out=out, projector_norm="all")
     return SimCLR(encoder, temperature=_TEMPERATURE)
-
-
-def our_step(method: Any, views: tuple[Tensor, Tensor], precision: str) -> Step:
-    """A step of the loop, without what it logs. views: (N, 3, S, S) uint8, on the device to train on."""
-    device = views[0].device
-    method.train().to(device, memory_format=memory_format(precision, device))
-    optimizer = make_optimizer("sgd", method, **_SGD)
-    batch = {"view_1": views[0], "view_2": views[1]}
-
-    def step() -> None:
-        with deterministic(device):
-            optimizer.zero_grad(set_to_none=True)
-            with autocast(precision, device):
-                loss = method(batch).loss
-            loss.backward()
-            optimizer.step()
-            method.after_step(0.5)
-
-    return step
 
 
 class LightlyBYOL(nn.Module):
@@ -143,7 +120,7 @@ def lightly_step(method: Any, views: tuple[Tensor, Tensor], precision: str, *, t
     device = views[0].device
     layout = torch.channels_last if tuned else torch.contiguous_format
     method.train().to(device, memory_format=layout)
-    optimizer = torch.optim.SGD(method.parameters(), **_SGD, fused=True if tuned else None)
+    optimizer = torch.optim.SGD(method.parameters(), **SGD, fused=True if tuned else None)
 
     def step() -> None:
         inputs = [
@@ -169,23 +146,12 @@ def random_views(case: Case, device: torch.device) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def finished(step: Step, device: torch.device) -> Step:
-    """`step`, and the wait until the device has done it."""
-
-    def whole() -> None:
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return whole
-
-
 def _measure(method: str, case: Case, precision: str, device: torch.device, rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
     views = random_views(case, device)
     ours, theirs = our_method(method, case.backbone), _LIGHTLY[method](case.backbone)
     ways = {
-        "ours": our_step(ours, views, precision),
+        "ours": training_step(ours, {"view_1": views[0], "view_2": views[1]}, precision, device),
         "lightly": lightly_step(theirs, views, precision, tuned=False),
         "lightly_tuned": lightly_step(copy.deepcopy(theirs), views, precision, tuned=True),
     }

@@ -216,7 +216,5 @@ def test_what_cannot_be_is_refused(regions, tmp_path):
     with pytest.raises(ValueError, match=r"proposals=0: draw from at least 1 box"):
         crops(regions, "obj_scene", proposals=0)
     write_boxes(tmp_path, BOXES[BOXES["image"] < 2])
-    with pytest.raises(
-        ValueError, match=r"boxes of 2 photos where the catalog has 3.* regions again, in this order"
-    ):
+    with pytest.raises(ValueError, match=r"boxes of 2 photos where the catalog has 3.* regions again, in this order"):
         crops(tmp_path, "obj_scene")
