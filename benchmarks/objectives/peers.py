@@ -66,7 +66,7 @@ class PeerDetcon(PeerImage):
         super().__init__(photos, size)
         self._masks, self._size, self._regions, self._cells = Masks(photos.masks), size, regions, cells
         # What follows the crop and the flip, which masks and picture share.
-        self._colors = [v1.Compose(view.transforms[2:]) for view in self._views]  # type: ignore[attr-defined]
+        self._colors = [v1.Compose(view.transforms[2:]) for view in self._views]
 
     def __getitem__(self, image: int) -> list[Tensor]:
         photo = self._open(image)
@@ -95,4 +95,4 @@ class PeerDetcon(PeerImage):
 def _resized(patch: int, number: int) -> v1.Compose:
     """A box as it is, squeezed into a square, and the colours of view `number`."""
     chain = torchvision_pil(Crop(patch, (1.0, 1.0), _PHOTOMETRIES[number]), "bilinear")
-    return v1.Compose([v1.Resize((patch, patch)), *chain.transforms[1:]])  # type: ignore[attr-defined]
+    return v1.Compose([v1.Resize((patch, patch)), *chain.transforms[1:]])

@@ -81,7 +81,7 @@ class PilBlur:
         return picture.filter(ImageFilter.GaussianBlur(random.uniform(*BLUR_SIGMA)))
 
 
-def torchvision_pil(crop: Crop, interpolation: Interpolation) -> Callable[[Image.Image], Tensor]:
+def torchvision_pil(crop: Crop, interpolation: Interpolation) -> v1.Compose:
     colors = crop.photometry
     jitter = v1.ColorJitter(colors.brightness, colors.contrast, colors.saturation, colors.hue)
     return v1.Compose(

@@ -200,6 +200,6 @@ def test_a_worker_gets_paths_and_draws_the_same(coco_photos: Catalog, coco_masks
     here = drawn(policy, 0, 1)
     pickled = pickle.dumps(policy)
     assert len(pickled) < 4000
-    views, tables = drawn(pickle.loads(pickled), 0, 1)  # noqa: S301
+    views, tables = drawn(pickle.loads(pickled), 0, 1)  # noqa: S301 - written three lines above
     assert views == here[0]
     assert all(np.array_equal(tables[name], here[1][name]) for name in tables)
