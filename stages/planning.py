@@ -17,6 +17,7 @@ from stages.config.recipes import Optimization, Projector
 from stages.config.section import Section, runtime_fields
 from stages.config.tree import Config
 from stages.data.content_hashes import digest
+from stages.data_nodes import DataNodes
 from stages.plan import OPTIONAL_STEPS, TRAINING_STEPS, Inside, Node, Plan
 
 # What is left of the proposals of a photo, whichever way they come; and in what picture we search ourselves.
@@ -59,25 +60,19 @@ class _Planner:
     returns where to find what it makes."""
 
     def __init__(self, config: Config, fingerprint: Callable[[Dataset], str], hashes: Path) -> None:
-        self.nodes: dict[str, Node] = {}
-        self._config, self._fingerprint, self._hashes = config, fingerprint, hashes
+        self._config, self._hashes = config, hashes
+        self._data = DataNodes(config.generated, config.run, fingerprint, hashes)
+        self.nodes, self._add = self._data.nodes, self._data.add
         self._resources = {"device": config.run.device, "workers": config.run.workers}
         # Of steps whose shards a cluster may work on.
         self._shared = self._resources | {"engine": config.run.engine}
-        images, root = self._catalog("catalog", config.dataset)
+        images, root = self._data.catalog("catalog", config.dataset)
         self._shown = {"catalog": images, "root": root}
 
     def add(self, name: str | None) -> None:
         """The step `name`, where it is one that some objectives do without."""
         if name in OPTIONAL_STEPS:
             getattr(self, name)()
-
-    def _add(
-        self, name: str, step: str, settings: Mapping[str, Any], inputs: tuple[str, ...], **arguments: Any
-    ) -> Inside:
-        if name not in self.nodes:  # what two steps need is one node
-            self.nodes[name] = Node(name, step, settings, inputs, arguments, settings.get("seed"))
-        return Inside(name)
 
     def _chosen(self, section: Section | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """The settings of a section as they are used, and as they decide a version: by the contents of files."""
@@ -87,42 +82,10 @@ class _Planner:
         contents = {name: digest(value, self._hashes) for name, value in used.items() if isinstance(value, Path)}
         return used, section.result_fields() | contents
 
-    def _photos(self) -> Inside:
-        made = self._config.generated
-        settings = {"max_side": made.photo_side, "interiors": made.interiors}
-        return self._add("demo_photos", "demo_photos", settings, (), **settings)
-
-    def _scenes(self) -> Inside:
-        made, workers = self._config.generated, self._config.run.workers
-        settings = {"train_images": made.train_images, "test_images": made.test_images,
-                    "side": made.scene_side, "seed": made.seed}  # fmt: skip
-        folder = Inside(self._photos().node, "photos")
-        return self._add("scenes", "scenes", settings, (folder.node,), photos=folder, workers=workers, **settings)
-
     def _copies(self) -> Inside:
         settings = {"side": self._config.copies.side, "quality": self._config.copies.quality}
         workers = self._config.run.workers
         return self._add("copies", "copies", settings, ("catalog",), **self._shown, **settings, workers=workers)
-
-    def _catalog(self, name: str, dataset: Dataset) -> tuple[Inside, Any]:
-        """The catalog of `dataset` and the folder that its paths start from, of joined data sets the list of theirs."""
-        settings: dict[str, Any] = {"min_side": dataset.min_side}
-        inputs: tuple[str, ...] = ()
-        source: dict[str, Any]
-        if dataset.format == "demo_photos":
-            source, inputs = {"format": "folder", "root": Inside(self._photos().node, "photos")}, ("demo_photos",)
-        elif dataset.format == "scenes":
-            source = {"format": "coco", "root": Inside(self._scenes().node, str(dataset.split)),
-                      "annotations": Inside("scenes", f"instances_{dataset.split}.json")}  # fmt: skip
-            inputs = ("scenes",)
-            settings["split"] = dataset.split
-        else:
-            source = dataset.source()
-            settings |= {"format": dataset.format, "contents": self._fingerprint(dataset)}
-        run = self._config.run
-        self._add(name, "catalog", settings, inputs, min_side=dataset.min_side, max_rejected=dataset.max_rejected,
-                  workers=run.workers, engine=run.engine, hashes=self._hashes, **source)  # fmt: skip
-        return Inside(name), source["root"]
 
     def image_pretraining(self) -> Inside:
         return self._training("image_pretraining", self._config.image_pretraining)
@@ -155,7 +118,7 @@ class _Planner:
                                      "objective": objective, "seed": seed}  # fmt: skip
         after: tuple[str, ...] = ()
         if section.probe is not None:
-            labelled, labelled_root = self._catalog("catalog_probe", section.probe.data)
+            labelled, labelled_root = self._data.catalog("catalog_probe", section.probe.data)
             after = (labelled.node,)
             arguments["probe"] = section.probe.model_dump(mode="json", exclude={"data"}) | {
                 "catalog": labelled, "root": labelled_root
@@ -252,7 +215,7 @@ class _Planner:
             if dataset is None:
                 continue
             try:
-                labelled[part], labelled[f"{part}_root"] = self._catalog(f"catalog_{part}", dataset)
+                labelled[part], labelled[f"{part}_root"] = self._data.catalog(f"catalog_{part}", dataset)
             except (ValueError, OSError) as error:
                 raise ValueError(f"evaluation.{part}: {error} `--until object_pretraining` does without it.") from None
             inputs.append(f"catalog_{part}")

@@ -20,7 +20,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 
-from stages.config.files import CONFIG_FOLDERS, ConfigError
+from stages.config.files import CONFIG_FOLDERS
+from stages.config.reading import ConfigError
 from stages.config.section import Section
 
 # Names become parts of the names of files and links.

@@ -39,7 +39,7 @@ SQUARES = "".join(f"{number**2}\n" for number in range(24))
 
 
 def environment() -> dict[str, str]:
-    from flows.pipeline import _environment
+    from flows.nodes import _environment
 
     return {**_environment(), "OMP_NUM_THREADS": "1"}
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from stages.config.dataset import Dataset
-from stages.config.files import ConfigError, load_config
+from stages.config.files import load_config
+from stages.config.reading import ConfigError
 from stages.config.tree import Config
 from stages.data import indexing
 from stages.data.catalog import Catalog

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from stages.config.files import CONFIG_FOLDERS, ConfigError, config_names, load_config
+from stages.config.files import CONFIG_FOLDERS, config_names, load_config
+from stages.config.reading import ConfigError
 from stages.config.tiny import shrunk
 from stages.config.tree import Config, Dataset, ImagePretraining
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from stages.config.files import ConfigError, load_config
+from stages.config.files import load_config
 from stages.config.pretraining import ObjectPretraining
+from stages.config.reading import ConfigError
 
 
 @pytest.fixture

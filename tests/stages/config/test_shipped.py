@@ -11,7 +11,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from stages.config.files import CONFIG_FOLDERS, ConfigError, config_names, load_config
+from stages.config.files import CONFIG_FOLDERS, config_names, load_config
+from stages.config.reading import ConfigError
 from stages.config.tree import Config
 from stages.planning import make_plan
 

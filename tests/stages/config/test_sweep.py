@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.config.files import CONFIG_FOLDERS, ConfigError, load_config
+from stages.config.files import CONFIG_FOLDERS, load_config
+from stages.config.reading import ConfigError
 from stages.config.sweep import load_sweep
 from stages.config.tree import Config
 

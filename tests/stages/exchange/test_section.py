@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.config.files import ConfigError, load_config
+from stages.config.files import load_config
+from stages.config.reading import ConfigError
 from stages.plan import Plan
 from stages.planning import make_plan
 
