@@ -69,12 +69,16 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.dtype != torch.uint8:
             raise TypeError(f"a backbone takes uint8 pixels in 0..255 and normalises them itself, not {images.dtype}")
-        x = (images.float() - self.mean) / self.std
         try:
-            return self._feature_map(x.contiguous(memory_format=self._layout()))
+            return self.feature_map(self.normalise(images))
         except Exception as error:  # what fails is raised again, in better words where the cause is the size
             self._explain(error, *images.shape[-2:])
             raise
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Pixels as the network wants them, by ImageNet's mean and deviation. (N, 3, H, W) in 0..255; float32."""
+        x = (images.float() - self.mean) / self.std
+        return x.contiguous(memory_format=self.layout())
 
     @torch.no_grad()
     def map_side(self, size: int) -> int:
@@ -89,14 +93,19 @@ class Backbone(nn.Module):
         finally:
             self.train(training)
 
-    def _layout(self) -> torch.memory_format:
+    def layout(self) -> torch.memory_format:
         """That of the convolutions' weights: see `devices.memory_format`."""
         weights = (p for p in self.net.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1)
         planar = next(weights, self.mean).is_contiguous()
         return torch.contiguous_format if planar else torch.channels_last
 
-    def _feature_map(self, x: Tensor) -> Tensor:
-        """x: (N, 3, H, W) normalised. Returns (N, C, h, w)."""
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the feature map is made of tokens, as in transformers: they have one resolution at all depths."""
+        return self._reading != "output"
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """The last feature map. x: (N, 3, H, W) normalised. Returns (N, C, h, w)."""
         if self._reading == "output":
             output = self.net(x)
             return output.permute(0, 3, 1, 2) if getattr(self.net, "output_fmt", "NCHW") == "NHWC" else output
@@ -111,7 +120,7 @@ class Backbone(nn.Module):
         for side in sorted({min(self._side, 224), self._side}):
             for self._reading in _READINGS:
                 try:
-                    feature_map = self._feature_map(self._black(side, side))
+                    feature_map = self.feature_map(self._black(side, side))
                     if feature_map.ndim == 4 and feature_map[0, 0].numel() > 1:
                         self.net.train()
                         return feature_map
@@ -142,7 +151,7 @@ class Backbone(nn.Module):
         training = self.net.training
         try:
             self.net.eval()
-            self._feature_map(self._black(height, width))
+            self.feature_map(self._black(height, width))
         except Exception:  # timm's networks have no error of their own for images of a wrong size
             return False
         finally:
