@@ -56,6 +56,20 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     sweep.add_argument("--only", metavar="MEMBER", nargs="+", help="these members of the file alone")
     sweep.set_defaults(command=_sweep)
 
+    evaluate = commands.add_parser("evaluate", help="measure encoders side by side on labelled data")
+    evaluate.add_argument("encoders", metavar="ENCODER", nargs="+",
+                          help="[LABEL=]WHAT: CONFIG/STEP such as demo/object_pretraining, a directory, a file of "
+                               "weights, random:resnet50, timm:NAME or torchvision:NAME")  # fmt: skip
+    evaluate.add_argument("--on", metavar="SUITE", required=True,
+                          help="a file, or the name of one in configs/evaluation/")  # fmt: skip
+    evaluate.add_argument("--protocol", metavar="NAME", dest="protocols", action="append",
+                          help="this protocol of the suite; may be repeated; default: all")  # fmt: skip
+    evaluate.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the report")
+    evaluate.add_argument("--force", metavar="STEP", action="append",
+                          help="make a protocol or step again although it is up to date")  # fmt: skip
+    _add_changes(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
     step = commands.add_parser("step", help="make one step in this process; under torchrun, as one of many")
     _add_config(step)
     step.add_argument("step", help="such as image_pretraining; what it needs must be there")
@@ -71,10 +85,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     _add_config(config)
     config.set_defaults(command=_config)
 
-    export = commands.add_parser("export", help="write neighbours, boxes and pairs as files of another program")
-    _add_config(export)
-    export.add_argument("--to", choices=["orl_json"], required=True, help="orl_json: the files of ORL's official code")
-    export.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the files")
+    export = commands.add_parser("export", help="write a backbone, or neighbours, boxes and pairs, for another program")
+    export.add_argument("what", metavar="ENCODER|CONFIG",
+                        help="an encoder as in `orl evaluate`; for orl_json a config")  # fmt: skip
+    _add_changes(export)
+    libraries = ["timm", "torchvision", "detectron2", "safetensors", "orl_json"]
+    export.add_argument("--to", choices=libraries, required=True,
+                        help="the library that reads the backbone; orl_json: for ORL's official code")  # fmt: skip
+    export.add_argument("--out", metavar="PATH", type=Path, required=True, help="the file; for orl_json a folder")
     export.set_defaults(command=_export)
 
     listing = commands.add_parser("ls", help="what is in artifacts/")
@@ -128,6 +146,15 @@ def _sweep(options: argparse.Namespace) -> int:
     return run_sweep(options.file, options.overrides, options.seeds, options.only, options.tiny)
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    prepare_environment()
+    from flows.evaluate import run_evaluation
+
+    return run_evaluation(
+        options.encoders, options.on, options.protocols, options.overrides, options.force, options.tiny, options.out
+    )
+
+
 def _step(options: argparse.Namespace) -> int:
     from flows.step import run_step_here
 
@@ -155,9 +182,14 @@ def _config(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from flows.exchange import export_orl_json
+    from flows.exchange import export_encoder, export_orl_json
 
-    export_orl_json(options.config, options.overrides, options.tiny, options.out)
+    if options.to == "orl_json":
+        export_orl_json(options.what, options.overrides, options.tiny, options.out)
+    elif options.overrides or options.tiny:
+        raise ValueError(f"--set and --tiny change a config, and --to {options.to} takes an encoder: leave them out")
+    else:
+        export_encoder(options.what, options.to, options.out)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`orl export`: what a config has made, in files of other programs."""
+"""`orl export`: what a config has made, and backbones, in files of other programs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,26 @@ from stages.exchange.export import export
 from stages.store import Store
 
 _NEEDED = ("catalog", "retrieval", "regions", "correspondence")
+
+
+def export_encoder(word: str, to: str, out: Path) -> None:
+    """Writes the backbone of an encoder for the library `to`, and says how far its features are from ours there.
+
+    Raises:
+        ValueError: there is no such encoder, or the library has no such network; see `export_backbone`.
+    """
+    from stages.evaluation.encoders import EncoderSource  # PyTorch, which files of JSON do without
+    from stages.exchange.backbones import export_backbone
+
+    _, source = EncoderSource.of(word, store_root(), seed=0)
+    written = export_backbone(source.arguments(), to, out)
+    console.print(f"{written.path}  [dim]{size(written.path.stat().st_size)}[/]", soft_wrap=True)
+    console.print(
+        f"{written.tensors} tensors, none missing, none left over. Largest difference of the features of both networks "
+        f"on 4 photos: {written.difference:.2g}, of features up to {written.scale:.3g}.",
+        soft_wrap=True,
+    )
+    console.print(written.usage, soft_wrap=True, markup=False, highlight=False)
 
 
 def export_orl_json(config: str, overrides: Sequence[str], tiny: bool, out: Path) -> None:

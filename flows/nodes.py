@@ -24,7 +24,7 @@ from flows.prepare import located, store_root
 from flows.terminal import Pace, figures_line, terminal
 from stages.config.tree import Run
 from stages.execute import RESUMABLE, portable
-from stages.plan import TRAINING_STEPS, Node, Plan
+from stages.plan import PARALLEL_STEPS, Node, Plan
 from stages.store import Store
 from stages.store.key import Key
 
@@ -159,7 +159,7 @@ def run_nodes(
                     "seed": node.seed,
                     "force": node.name in forced,
                     "address": settings.address,
-                    "processes": settings.processes if node.step in TRAINING_STEPS else None,
+                    "processes": settings.processes if node.step in PARALLEL_STEPS else None,
                 }
                 needed = [futures[other] for other in (*node.inputs, *node.after)]
                 arguments = {"name": node.name, "config": config, "key": key.as_dict(), "request": request}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.config.dataset import Dataset
 from stages.config.files import load_config
-from stages.config.tree import Config, Dataset
+from stages.config.tree import Config, Run
 from stages.data.indexing import fingerprint
 from stages.plan import Inside, Plan
 from stages.planning import make_plan
@@ -35,12 +36,18 @@ def prepare(
     """
     settings = load_config(config, overrides, tiny=tiny)
     name = Path(config).stem + ("-tiny" if tiny else "")
-    hashes = store_root() / ".cache" / "hashes.npy"
+    return name, settings, make_plan(settings, fingerprint_of(settings.run), hashes_file(), until, force)
 
-    def contents(dataset: Dataset) -> str:
-        return fingerprint(cache=hashes, workers=settings.run.workers or available_cores(), **dataset.source())
 
-    return name, settings, make_plan(settings, contents, hashes, until, force)
+def hashes_file() -> Path:
+    """Where the hashes of photos and files are remembered from run to run."""
+    return store_root() / ".cache" / "hashes.npy"
+
+
+def fingerprint_of(run: Run) -> Callable[[Dataset], str]:
+    """The digest of the contents of a data set that lies on the disk."""
+    workers = run.workers or available_cores()
+    return lambda dataset: fingerprint(cache=hashes_file(), workers=workers, **dataset.source())
 
 
 def located(value: Any, plan: Plan, store: Store) -> Any:

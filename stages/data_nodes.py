@@ -24,10 +24,17 @@ class DataNodes:
         self._generated, self._run, self._fingerprint, self._hashes = generated, run, fingerprint, hashes
 
     def add(
-        self, name: str, step: str, settings: Mapping[str, Any], inputs: tuple[str, ...], **arguments: Any
+        self,
+        name: str,
+        step: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str] | tuple[str, ...],
+        **arguments: Any,
     ) -> Inside:
+        """inputs: names of nodes; or node -> what it is for this one, where names of nodes are a matter of the user."""
         if name not in self.nodes:  # what two steps need is one node
-            self.nodes[name] = Node(name, step, settings, inputs, arguments, settings.get("seed"))
+            roles = inputs if isinstance(inputs, Mapping) else {}
+            self.nodes[name] = Node(name, step, settings, tuple(inputs), arguments, settings.get("seed"), roles=roles)
         return Inside(name)
 
     def catalog(self, name: str, dataset: Dataset) -> tuple[Inside, Any]:

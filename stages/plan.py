@@ -29,7 +29,28 @@ VERSIONS = {
     "import_correspondence": 1,
     "object_pretraining": 3,
     "evaluation": 2,
+    "features": 1,
+    "class_maps": 1,
+    "activation_maps": 1,
+    "linear_svm": 1,
+    "low_shot_svm": 1,
+    "knn": 1,
+    "linear_probe": 1,
+    "fine_tuning": 1,
+    "detection": 1,
+    "segmentation": 1,
+    "depth": 1,
+    "discovery": 1,
+    "pair_purity": 1,
+    "retrieval_map": 1,
+    "label_free": 1,
 }
+
+# Protocols of the evaluation: of `orl evaluate`, one step each; those that train may do it in several processes.
+TRAINED_PROTOCOLS = ("linear_probe", "fine_tuning", "detection", "segmentation", "depth")
+PROTOCOLS = (
+    "linear_svm", "low_shot_svm", "knn", *TRAINED_PROTOCOLS, "discovery", "pair_purity", "retrieval_map", "label_free"
+)  # fmt: skip
 
 # Which of the five stages a step belongs to; the others prepare data.
 STAGE_OF_STEP = {
@@ -44,7 +65,10 @@ STAGE_OF_STEP = {
     "import_correspondence": "correspondence",
     "object_pretraining": "object_pretraining",
     "evaluation": "evaluation",
-}
+    "features": "evaluation",
+    "class_maps": "evaluation",
+    "activation_maps": "evaluation",
+} | dict.fromkeys(PROTOCOLS, "evaluation")
 
 TARGETS = {
     "demo_photos": "stages.data.demo_photos",
@@ -62,12 +86,16 @@ TARGETS = {
     "import_correspondence": "stages.exchange.pairs",
     "object_pretraining": "stages.object_pretraining",
     "evaluation": "stages.evaluation",
-}
+    "features": "stages.evaluation.features",
+    "class_maps": "stages.evaluation.tasks.dense.class_maps",
+    "activation_maps": "stages.evaluation.activation_maps",
+} | {protocol: f"stages.evaluation.protocols.{protocol}" for protocol in PROTOCOLS}
 
 # Steps that some objectives do without. They are planned where one needs them, or where they are asked for by name.
 OPTIONAL_STEPS = ("image_pretraining", "retrieval", "regions", "masks", "roi_features", "correspondence")
 
 TRAINING_STEPS = ("image_pretraining", "object_pretraining")
+PARALLEL_STEPS = (*TRAINING_STEPS, *TRAINED_PROTOCOLS)  # one process a GPU
 
 
 @dataclass(frozen=True)
@@ -82,7 +110,8 @@ class Inside:
 class Node:
     """One step of a plan. `arguments` go to its `run`; `Inside` values become paths once their artifact exists.
 
-    `inputs` decide its version; nodes in `after` have to be there too, but change nothing that it makes.
+    `inputs` decide its version; nodes in `after` have to be there too, but change nothing that it makes. `roles` are
+    the names of inputs in its key where these are not the names of their nodes.
     """
 
     name: str
@@ -92,6 +121,7 @@ class Node:
     arguments: Mapping[str, Any]
     seed: int | None = None
     after: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
     stage: str | None = field(init=False)
     target: str = field(init=False)
 
@@ -111,7 +141,7 @@ class Plan:
         self.nodes = {node.name: node for node in nodes}
         self.keys: dict[str, Key] = {}
         for node in self.nodes.values():
-            versions = {name: self.keys[name].version for name in node.inputs}
+            versions = {node.roles.get(name, name): self.keys[name].version for name in node.inputs}
             self.keys[node.name] = Key(node.step, VERSIONS[node.step], dict(node.settings), versions)
 
     def select(self, name: str) -> list[Node]:

@@ -14,15 +14,11 @@ from typing import Any
 from stages.config.dataset import Dataset
 from stages.config.pretraining import ImagePretraining, ObjectPretraining, Training
 from stages.config.recipes import Optimization, Projector
-from stages.config.section import Section, runtime_fields
+from stages.config.section import runtime_fields
 from stages.config.tree import Config
-from stages.data.content_hashes import digest
 from stages.data_nodes import DataNodes
 from stages.plan import OPTIONAL_STEPS, TRAINING_STEPS, Inside, Node, Plan
-
-# What is left of the proposals of a photo, whichever way they come; and in what picture we search ourselves.
-_FILTERS = {"min_side", "max_aspect", "max_iou", "max_boxes"}
-_SEARCH = {"max_side", "max_pixels", "min_saliency"}
+from stages.region_nodes import FILTERS, RegionNodes, settings_of
 
 
 def make_plan(
@@ -68,19 +64,12 @@ class _Planner:
         self._shared = self._resources | {"engine": config.run.engine}
         images, root = self._data.catalog("catalog", config.dataset)
         self._shown = {"catalog": images, "root": root}
+        self._found = RegionNodes(self._data, self._shown, config.run, hashes)
 
     def add(self, name: str | None) -> None:
         """The step `name`, where it is one that some objectives do without."""
         if name in OPTIONAL_STEPS:
             getattr(self, name)()
-
-    def _chosen(self, section: Section | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The settings of a section as they are used, and as they decide a version: by the contents of files."""
-        if section is None:
-            return {}, {}
-        used = {name: getattr(section, name) for name in type(section).model_fields}
-        contents = {name: digest(value, self._hashes) for name, value in used.items() if isinstance(value, Path)}
-        return used, section.result_fields() | contents
 
     def _copies(self) -> Inside:
         settings = {"side": self._config.copies.side, "quality": self._config.copies.quality}
@@ -131,7 +120,7 @@ class _Planner:
     @cached_property
     def _exchange(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Files of ORL's official code, which may stand for what some steps make, and the digests of their contents."""
-        return self._chosen(self._config.exchange)
+        return settings_of(self._config.exchange, self._hashes)
 
     def retrieval(self) -> Inside:
         files, digests = self._exchange
@@ -149,23 +138,14 @@ class _Planner:
             return self._imported_regions(files["correspondence"], digests["correspondence"], filters=None)
         if files["proposals"] is not None:
             order = "order" if files["order"] is not None else "neighbors"
-            filters = section.model_dump(mode="json", include=_FILTERS)
+            filters = section.model_dump(mode="json", include=FILTERS)
             return self._imported_regions(
                 files["proposals"], digests["proposals"], filters, files[order], digests[order]
             )
-        filters = section.model_dump(mode="json", include=_SEARCH | _FILTERS) | {"seed": self._config.run.seed}
-        options, of_files = self._chosen(section.chosen)
-        settings = {"proposals": section.proposals, **filters, **of_files}
-        encoder = self.image_pretraining() if section.proposals == "learned" else None
-        inputs = ("catalog",) if encoder is None else ("catalog", encoder.node)
-        return self._add("regions", "regions", settings, inputs, **self._shown, proposals=section.proposals,
-                         options=options, encoder=encoder, **filters, **self._shared)  # fmt: skip
+        return self._found.regions(section, self.image_pretraining() if section.proposals == "learned" else None)
 
     def masks(self) -> Inside:
-        section = self._config.masks
-        options, of_files = self._chosen(section.chosen)
-        return self._add("masks", "masks", {"method": section.method, **of_files}, ("catalog",),
-                         **self._shown, method=section.method, options=options, **self._shared)  # fmt: skip
+        return self._found.masks(self._config.masks)
 
     def roi_features(self) -> Inside:
         section, encoder, regions = self._config.roi_features, self.image_pretraining(), self.regions()

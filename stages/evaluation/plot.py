@@ -36,7 +36,7 @@ def draw_comparison(outcomes: Sequence[Outcome], encoders: Sequence[str], path: 
     FigureCanvasAgg(canvas)
     axes = canvas.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axis, (figure, estimates) in zip(axes, panels, strict=False):
-        _panel(axis, figure, [estimates[name] for name in encoders], [colours[name] for name in encoders])
+        _panel(axis, figure, [estimates.get(name) for name in encoders], [colours[name] for name in encoders])
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     handles: list[Patch | Line2D] = [Patch(color=colours[name], label=name.replace("_", " ")) for name in encoders]
@@ -45,10 +45,12 @@ def draw_comparison(outcomes: Sequence[Outcome], encoders: Sequence[str], path: 
     canvas.savefig(path, dpi=130)
 
 
-def _panel(axis: Axes, figure: Figure, estimates: Sequence[Estimate], colours: Sequence[str]) -> None:
+def _panel(axis: Axes, figure: Figure, estimates: Sequence[Estimate | None], colours: Sequence[str]) -> None:
     factor = 100 if figure.percent else 1
     tops = []
     for place, (estimate, colour) in enumerate(zip(estimates, colours, strict=True)):
+        if estimate is None:  # an encoder that has no such figure
+            continue
         height = factor * estimate.value
         axis.bar(place, height, color=colour, width=0.72)
         top = height
@@ -59,7 +61,7 @@ def _panel(axis: Axes, figure: Figure, estimates: Sequence[Estimate], colours: S
         label = number(figure, estimate.value)
         axis.annotate(label, (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=9)
         tops.append(top)
-    chance = estimates[0].chance
+    chance = next((estimate.chance for estimate in estimates if estimate is not None), None)
     if chance is not None:
         axis.axhline(factor * chance, color="black", linestyle="--", linewidth=1)
         tops.append(factor * chance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,16 @@ from typing import Any
 from stages.evaluation.embeddings import RANDOM
 from stages.evaluation.estimates import RESAMPLES, Estimate, Figure, Outcome
 
-_READING = f"""\
+BRACKETS = f"""\
 * Brackets are 95 % bootstrap intervals over the photos measured on ({RESAMPLES} resamples). They say how far a figure
   would move with other photos, not with another training. Untrained networks that differ in their seed alone can
   already differ by more than such an interval: train with several seeds before you trust a small gap.
 * All encoders see the same pictures, so compare two of them by the interval of their difference below, not by whether
   their own intervals overlap. A difference whose interval contains 0 is no difference yet, and one in twenty
   excludes 0 by luck.
-* `random` is the same network before training: what it reaches, architecture and pixels reach alone. `chance` is
+"""
+READING = f"""\
+{BRACKETS}* `random` is the same network before training: what it reaches, architecture and pixels reach alone. `chance` is
   guessing. A trained encoder is worth something by what it adds to `random`, not to `chance`.
 * View retrieval is close to what pretraining trains for, so it shows that training works. It is no proof that
   the encoder knows objects; the SVM and the same-class share need labels for that reason.
@@ -50,23 +52,36 @@ def flat_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-def write_report(outcomes: Sequence[Outcome], encoders: Sequence[str], seed: int, path: Path) -> None:
-    """`report.md`: the table of figures, the differences of encoders, meanings, settings, and how to read them."""
+def write_report(
+    outcomes: Sequence[Outcome],
+    encoders: Sequence[str],
+    seed: int,
+    path: Path,
+    *,
+    intro: str = "Frozen encoders, nothing is fine-tuned.",
+    reading: str = READING,
+    further: Sequence[str] = (),
+) -> None:
+    """`report.md`: the table of figures, the differences of encoders, meanings, settings, and how to read them.
+
+    Args:
+        intro: what was done with the encoders. reading: a list of advice.
+        further: sections that come after the table of figures.
+    """
     sections = [
         "# Evaluation",
-        "Frozen encoders, nothing is fine-tuned. Shares and mAP in percent; the best of a row is bold.",
+        f"{intro} Shares and mAP in percent; the best of a row is bold.",
         "![comparison](comparison.png)",
         _figures(outcomes, encoders),
         *_alarms(outcomes),
-        "## Differences",
-        "First minus second, in points, with the interval of the difference. Bold: the interval excludes 0.",
-        _differences(outcomes, encoders),
+        *further,
+        *_difference_sections(outcomes, encoders),
         "## What the figures mean",
         "\n".join(
             f"* **{figure.title}**: {figure.meaning}" for outcome in outcomes for figure in outcome.figures.values()
         ),
         "## How to read them",
-        _READING.rstrip(),
+        reading.rstrip(),
         "## Settings",
         _settings(outcomes, seed),
     ]
@@ -97,13 +112,15 @@ def _figures(outcomes: Sequence[Outcome], encoders: Sequence[str]) -> str:
     for outcome in outcomes:
         for key, figure in outcome.figures.items():
             estimates = outcome.values[key]
-            best = max(e.value for e in estimates.values())
-            cells = [
-                _cell(figure, estimates[name], figure.ranked and estimates[name].value == best) for name in encoders
-            ]
-            chance = estimates[encoders[0]].chance
-            rows.append([figure.title, *cells, "" if chance is None else number(figure, chance)])
+            best = max(e.value for e in estimates.values()) if figure.ranked and len(estimates) > 1 else None
+            cells = [_cell(figure, estimates.get(name), best) for name in encoders]
+            rows.append([figure.title, *cells, _chance(figure, estimates)])
     return _table(["figure", *encoders, "chance"], rows)
+
+
+def _chance(figure: Figure, estimates: Mapping[str, Estimate]) -> str:
+    chance = next(iter(estimates.values())).chance
+    return "" if chance is None else number(figure, chance)
 
 
 def number(figure: Figure, value: float) -> str:
@@ -113,9 +130,12 @@ def number(figure: Figure, value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}".removesuffix(".000")
 
 
-def _cell(figure: Figure, estimate: Estimate, best: bool) -> str:
+def _cell(figure: Figure, estimate: Estimate | None, best: float | None = None) -> str:
+    """The value and its interval; bold where it is the `best`, empty where an encoder has no such figure."""
+    if estimate is None:
+        return ""
     text = number(figure, estimate.value)
-    if best:
+    if estimate.value == best:
         text = f"**{text}**"
     if estimate.interval is not None:
         low, high = estimate.interval
@@ -123,16 +143,25 @@ def _cell(figure: Figure, estimate: Estimate, best: bool) -> str:
     return text
 
 
-def _differences(outcomes: Sequence[Outcome], encoders: Sequence[str]) -> str:
-    pairs = [(later, earlier) for earlier, later in combinations([e for e in encoders if not untrained(e)], 2)]
-    pairs += [(name, RANDOM) for name in encoders if not untrained(name)]
+def _difference_sections(outcomes: Sequence[Outcome], encoders: Sequence[str]) -> list[str]:
+    trained = [name for name in encoders if not untrained(name)]
+    baseline = next((name for name in encoders if untrained(name)), None)
+    pairs = [(later, earlier) for earlier, later in combinations(trained, 2)]
+    pairs += [] if baseline is None else [(name, baseline) for name in trained]
+    if not pairs:
+        return []
     rows = []
     for outcome in outcomes:
         for key, figure in outcome.figures.items():
             if figure.ranked:
                 estimates = outcome.values[key]
-                rows.append([figure.title, *(_difference(figure, estimates[a].minus(estimates[b])) for a, b in pairs)])
-    return _table(["figure", *(f"{a} - {b}" for a, b in pairs)], rows)
+                cells = [
+                    _difference(figure, estimates[a].minus(estimates[b])) if a in estimates and b in estimates else ""
+                    for a, b in pairs
+                ]
+                rows.append([figure.title, *cells])
+    words = "First minus second, in points, with the interval of the difference. Bold: the interval excludes 0."
+    return ["## Differences", words, _table(["figure", *(f"{a} - {b}" for a, b in pairs)], rows)]
 
 
 def _difference(figure: Figure, difference: Estimate) -> str:
@@ -144,8 +173,8 @@ def _difference(figure: Figure, difference: Estimate) -> str:
 
 
 def untrained(encoder: str) -> bool:
-    """Whether `encoder` is a baseline that `load_with_baselines` added."""
-    return encoder == RANDOM or encoder.startswith(f"{RANDOM} (")
+    """Whether `encoder` is the name of an untrained network: "random", "random (NAME)" or "random:BACKBONE"."""
+    return encoder == RANDOM or encoder.startswith((f"{RANDOM} (", f"{RANDOM}:"))
 
 
 def _alarms(outcomes: Sequence[Outcome]) -> list[str]:
@@ -179,9 +208,8 @@ def _by_class(outcomes: Sequence[Outcome], encoders: Sequence[str]) -> str:
     for outcome in outcomes:
         for key, estimates in outcome.values.items():
             if key not in outcome.figures:
-                cells = [_cell(ap, estimates[name], False) for name in encoders]
-                chance = next(iter(estimates.values())).chance
-                rows.append([key.removeprefix("ap "), *cells, "" if chance is None else number(ap, chance)])
+                cells = [_cell(ap, estimates.get(name)) for name in encoders]
+                rows.append([key.removeprefix("ap "), *cells, _chance(ap, estimates)])
     return _table(["class", *encoders, "chance"], rows) if rows else ""
 
 
