@@ -70,7 +70,8 @@ class _Planner:
         self._suite, self._encoders, self._hashes = suite, encoders, hashes
         self._resources = {"device": suite.run.device, "workers": suite.run.workers}
         self._places: dict[str, tuple[Inside, Any]] = {}
-        self._depths = tuple(dict.fromkeys(depth for section in protocols.values() for depth in section.depths()))
+        # Of all protocols of the suite, so that one that is chosen later finds its features there.
+        self._depths = tuple(dict.fromkeys(depth for section in suite.protocols.values() for depth in section.depths()))
 
     def protocol(self, name: str, section: ProtocolSection, label: str) -> str:
         """The node of one protocol for one encoder; its name."""

@@ -37,7 +37,9 @@ class LinearSvm(ProtocolSection):
     """Goyal et al. 2019 (arXiv:1905.01235), as in the official code of ORL."""
 
     needs: ClassVar = ("features_train", "features_test", "train", "test", "seed", "workers")
-    at: tuple[Depth, ...] = Field(("layer3", "layer4", "gap"), description="depths; the best one is reported, and each")
+    at: tuple[Depth, ...] = Field(
+        ("conv1", "layer1", "layer2", "layer3", "layer4"), description="depths; the best one is reported, and each"
+    )
     costs: Costs = Field("openselfsup", description="openselfsup: 19 (ORL's), vissl: 11, or a list")
     difficult: Literal["reference", "corrected"] = Field(
         "reference", description="photos with only difficult objects of a class: negative in training, or left out"

@@ -55,9 +55,11 @@ class ActivationMaps(Section):
     """Where each encoder looks, side by side on a few test photos (ORL, figure 4)."""
 
     photos: tuple[str, ...] = Field((), description="names of test photos; none: `number` of them, evenly spread")
-    number: Positive = 6
-    method: Literal["contribution", "energy", "attention"] = "energy"
-    size: Positive = Field(224, description="side of the square that the network sees; pixels")
+    number: Positive = 8
+    method: Literal["contribution", "energy", "attention"] = Field(
+        "contribution", description="contribution: of each place to the pooled embedding; attention: of class tokens"
+    )
+    size: Positive = Field(448, description="side of the square that the network sees; pixels")
 
 
 class Suite(Section):

@@ -1,34 +1,37 @@
 """Linear classification of whole photos: one SVM a class on frozen features, as on VOC2007 in ORL and VISSL.
 
-Source: Goyal et al. 2019 (arXiv:1905.01235), and the code of VISSL and OpenSelfSup, which ORL uses. Where this differs:
-features are the global average of the last feature map (those codes pool 2 x 2 and quote the best layer), photos are
-cropped in the middle (those codes squeeze them into a square), LIBLINEAR's shuffling is seeded.
+Source: Goyal et al. 2019 (arXiv:1905.01235), and the code of VISSL and OpenSelfSup, which ORL uses; LIBLINEAR's
+shuffling is seeded here. `stages.evaluation.protocols.linear_svm` is that protocol. `evaluate` is what a run of
+the pipeline does: on the global average of the last feature map (those codes pool 2 x 2 and quote the best layer) of
+photos cropped in the middle (those codes squeeze them into a square).
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
-from sklearn.svm import LinearSVC
 
 from stages.data.catalog import Catalog
-from stages.evaluation.average_precision import average_precision, chance_average_precision
+from stages.evaluation import photo_labels
 from stages.evaluation.embeddings import Embeddings
-from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate, resample_counts
+from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate
+from stages.evaluation.photo_labels import IGNORED, POSITIVE, ClassPrecision, image_labels, left_out
+from stages.evaluation.svm import MAX_ITERATIONS, TurnedRows, fit, fitting_pool, turn_rows
+from stages.process import ordered_map
 from stages.report import Report
 
 FOLDS = 3
-MAX_ITERATIONS = 2000
-
-POSITIVE, IGNORED, NEGATIVE = 1, 0, -1
+# What training makes of photos that hold only difficult objects of a class; see `training_sets`.
+DIFFICULT = ("reference", "corrected")
 
 FIGURES = {
     "map": Figure(
@@ -40,75 +43,37 @@ FIGURES = {
 }
 
 
+class Trial(NamedTuple):
+    """One fit of the search for a cost: without one of FOLDS parts of the training photos."""
+
+    cls: int
+    fold: int
+    cost: float
+
+
+class Quality(NamedTuple):
+    """What a trial found: scikit-learn's average precision on the part left out; iterations of LIBLINEAR."""
+
+    precision: float
+    iterations: int
+
+
+class TrainingSet(NamedTuple):
+    """What the classifier of one class learns from. photos: (n,) int64. positive: (n,) bool."""
+
+    photos: np.ndarray
+    positive: np.ndarray
+
+
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: scores (N_test,) float64, the cost that was chosen, and how many fits ran into MAX_ITERATIONS."""
+    """One class: scores (M,) float64 of the test photos, the cost that was chosen, and how many fits ran into
+    MAX_ITERATIONS."""
 
     scores: np.ndarray
     cost: float
     fits: int
     unconverged: int
-
-
-def image_labels(catalog: Catalog) -> np.ndarray:
-    """(N, classes) int8: POSITIVE with at least one object of the class that is not difficult, IGNORED with difficult
-    objects only, else NEGATIVE. A crowd counts as an object: the class is in the photo."""
-    labels = np.full((len(catalog), len(catalog.categories)), NEGATIVE, dtype=np.int8)
-    objects = catalog.labels
-    image, category = objects["image"].to_numpy(), objects["category"].to_numpy()
-    difficult = objects["difficult"].to_numpy(dtype=bool)
-    labels[image[difficult], category[difficult]] = IGNORED
-    labels[image[~difficult], category[~difficult]] = POSITIVE
-    return labels
-
-
-def scaled_rows(features: np.ndarray) -> np.ndarray:
-    """x / (||x|| + 1e-5) in float64, as in the reference."""
-    features = features.astype(np.float64)
-    return features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-5)
-
-
-def classify(
-    train: np.ndarray, positive: np.ndarray, test: np.ndarray, *, costs: Sequence[float], seed: int
-) -> ClassResult:
-    """Chooses the cost by cross-validation, fits on all training rows and scores the test rows.
-
-    Three stratified folds without shuffling; the cost with the largest mean of sklearn's average precision wins, the
-    earlier one on a tie. LIBLINEAR: l2 penalty, squared hinge, dual, weights 2 for positives and 1 for negatives.
-
-    Args:
-        train: (N, C) float64 rows of length one. positive: (N,) bool, at least FOLDS of either kind.
-        test: (M, C) float64.
-    """
-    iterations: list[int] = []
-
-    def fit(rows: np.ndarray, truth: np.ndarray, cost: float) -> LinearSVC:
-        # class_weight by the labels -1 and 1, so that they are the same as in the reference.
-        svm = LinearSVC(
-            C=cost, class_weight={1: 2, -1: 1}, max_iter=MAX_ITERATIONS, dual=True, tol=1e-4, random_state=seed
-        )
-        svm.fit(rows, truth)
-        iterations.append(int(svm.n_iter_))
-        return svm
-
-    truth = np.where(positive, 1, -1)
-    cost = costs[0]
-    if len(costs) > 1:
-        folds = list(StratifiedKFold(FOLDS).split(train, truth))
-        quality = [
-            np.mean(
-                [
-                    average_precision_score(
-                        truth[held], fit(train[kept], truth[kept], cost).decision_function(train[held])
-                    )
-                    for kept, held in folds
-                ]
-            )
-            for cost in costs
-        ]
-        cost = costs[int(np.argmax(quality))]
-    scores = fit(train, truth, cost).decision_function(test)
-    return ClassResult(scores, cost, len(iterations), sum(n >= MAX_ITERATIONS for n in iterations))
 
 
 def measurable_classes(train: Catalog, test: Catalog) -> np.ndarray:
@@ -118,20 +83,118 @@ def measurable_classes(train: Catalog, test: Catalog) -> np.ndarray:
     Raises:
         ValueError: the two catalogs have different categories, or no class can be measured.
     """
-    if train.categories != test.categories:
-        raise ValueError(
-            f"train has the categories {train.categories}, test has {test.categories}. A classifier can only be tested "
-            "on the classes it was trained on: give two splits of one data set."
+    return photo_labels.measurable_classes(train, test, FOLDS)
+
+
+def training_sets(labels: np.ndarray, classes: np.ndarray, difficult: str) -> dict[int, TrainingSet]:
+    """What each class learns from. labels: (N, all classes) of `image_labels`.
+
+    Args:
+        difficult: "reference": photos with only difficult objects of the class are negatives, as the codes of VISSL
+            and OpenSelfSup happen to treat them. "corrected": they are left out, as in testing.
+
+    Raises:
+        ValueError: no such way.
+    """
+    if difficult not in DIFFICULT:
+        raise ValueError(f"difficult '{difficult}' is not known. Choose one of {', '.join(DIFFICULT)}.")
+    sets = {}
+    for c in classes.tolist():
+        used = labels[:, c] != IGNORED if difficult == "corrected" else np.ones(len(labels), dtype=bool)
+        photos = np.flatnonzero(used)
+        sets[c] = TrainingSet(photos, labels[photos, c] == POSITIVE)
+    return sets
+
+
+def classify(
+    rows: TurnedRows,
+    sets: Mapping[int, TrainingSet],
+    *,
+    costs: Sequence[float],
+    seed: int,
+    workers: int,
+    known: Mapping[Trial, Quality] | None = None,
+    found: Callable[[Trial, Quality], None] = lambda trial, quality: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[int, ClassResult]:
+    """Chooses the cost of each class by cross-validation, fits on its training set and scores the test photos.
+
+    Three stratified folds without shuffling; the cost with the largest mean of scikit-learn's average precision wins,
+    the earlier one on a tie.
+
+    Args:
+        sets: at least FOLDS photos of either kind for each class.
+        workers: processes.
+        known: trials that a former run has made already. found: is told of each other one.
+        progress: is told how many of all fits are done.
+    """
+    folds = {c: list(StratifiedKFold(FOLDS).split(each.photos, each.positive)) for c, each in sets.items()}
+    trials = [Trial(c, f, cost) for cost in costs for c in sets for f in range(FOLDS)] if len(costs) > 1 else []
+    qualities = {trial: known[trial] for trial in trials if trial in known} if known else {}
+    # Large costs take longest, so they come first: no core has to wait long for another one at the end.
+    open_trials = sorted((t for t in trials if t not in qualities), key=lambda trial: -trial.cost)
+    fits = len(trials) + len(sets)
+    processes, window = fitting_pool(fits * rows.train.size, workers)
+    results = {}
+    with processes:
+        tasks = ((t.cost, *_parts(sets[t.cls], folds[t.cls][t.fold])) for t in open_trials)
+        tried = ordered_map(processes, partial(_try, rows, seed), tasks, window)
+        for trial, quality in zip(open_trials, tried, strict=True):
+            qualities[trial] = quality
+            found(trial, quality)
+            progress(len(qualities), fits)
+        chosen = {c: costs[_best(c, qualities, costs)] if trials else costs[0] for c in sets}
+        scored = ordered_map(
+            processes, partial(_score, rows, seed), ((chosen[c], *each) for c, each in sets.items()), window
         )
-    with_class = (image_labels(train) == POSITIVE).sum(axis=0)
-    enough = (with_class >= FOLDS) & (len(train) - with_class >= FOLDS)
-    classes = np.flatnonzero(enough & (image_labels(test) == POSITIVE).any(axis=0))
-    if len(classes) == 0:
-        raise ValueError(
-            f"no class has {FOLDS} photos with and {FOLDS} without it in train and one photo with it in test. "
-            "Evaluate on more photos, or leave train and test out of the evaluation section."
+        for c, (scores, iterations) in zip(sets, scored, strict=True):
+            spent = [iterations, *(q.iterations for t, q in qualities.items() if t.cls == c)]
+            results[c] = ClassResult(scores, chosen[c], len(spent), sum(each >= MAX_ITERATIONS for each in spent))
+            progress(len(trials) + len(results), fits)
+    return results
+
+
+def _parts(each: TrainingSet, fold: tuple[np.ndarray, np.ndarray]) -> Iterator[np.ndarray]:
+    """Photos that are kept and whether they are positive, then the same of those left out."""
+    for part in fold:
+        yield from (each.photos[part], each.positive[part])
+
+
+def _try(rows: TurnedRows, seed: int, task: tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> Quality:
+    cost, kept, positive, held, held_positive = task
+    svm = fit(rows.train[kept], positive, cost, seed)
+    precision = average_precision_score(held_positive, rows.train[held] @ svm.weights + svm.intercept)
+    return Quality(float(precision), svm.iterations)
+
+
+def _score(rows: TurnedRows, seed: int, task: tuple[float, np.ndarray, np.ndarray]) -> tuple[np.ndarray, int]:
+    cost, photos, positive = task
+    svm = fit(rows.train[photos], positive, cost, seed)
+    return rows.test @ svm.weights + svm.intercept, svm.iterations
+
+
+def _best(cls: int, qualities: Mapping[Trial, Quality], costs: Sequence[float]) -> int:
+    """Place of the best cost."""
+    means = [np.mean([qualities[Trial(cls, fold, cost)].precision for fold in range(FOLDS)]) for cost in costs]
+    return int(np.argmax(means))
+
+
+def part_progress(report: Report, part: int, parts: int, done: int, fits: int) -> None:
+    """Reports `done` of `fits` fits of part number `part` of `parts`, all of them alike."""
+    report.progress(part * fits + done, parts * fits, "classifiers")
+
+
+def notes_on(results: Mapping[int, ClassResult], name: str) -> list[str]:
+    """Which costs were chosen for `name`, and whether fits ran out of iterations."""
+    chosen = Counter(result.cost for result in results.values())
+    notes = [f"Costs chosen for {name}: {', '.join(f'{c:.3g} ({n})' for c, n in sorted(chosen.items()))}."]
+    fits, unconverged = (sum(getattr(each, field) for each in results.values()) for field in ("fits", "unconverged"))
+    if unconverged:
+        notes.append(
+            f"{unconverged} of {fits} SVM fits for {name} stopped at {MAX_ITERATIONS} iterations before they had "
+            "converged, as in the reference; large costs do that."
         )
-    return classes
+    return notes
 
 
 def evaluate(
@@ -144,7 +207,7 @@ def evaluate(
     resize: int,
     crop: int,
     seed: int,
-    threads: int,
+    workers: int,
     report: Report,
 ) -> Outcome:
     """mAP of every encoder. As in the reference, photos with only difficult objects of a class are negatives in
@@ -155,50 +218,22 @@ def evaluate(
     """
     classes = measurable_classes(train_catalog, test_catalog)
     names = train_catalog.categories
-    train_labels, test_labels = image_labels(train_catalog), image_labels(test_catalog)
-    counts = resample_counts(len(test_catalog), seed)
-    chance = _chance(test_labels[:, classes], seed)
+    sets = training_sets(image_labels(train_catalog), classes, "reference")
+    precision = ClassPrecision(image_labels(test_catalog), classes, seed=seed)
     values: dict[str, dict[str, Estimate]] = {"map": {}}
-    notes = [f"mAP is over {len(classes)} classes."]
-    fits = unconverged = 0
-    for number, (encoder, embeddings) in enumerate(train.items()):
-        rows, test_rows = scaled_rows(embeddings.features), scaled_rows(test[encoder].features)
-
-        def one_class(c: int, rows: np.ndarray = rows, test_rows: np.ndarray = test_rows) -> ClassResult:
-            return classify(rows, train_labels[:, c] == POSITIVE, test_rows, costs=costs, seed=seed)
-
-        # LIBLINEAR releases the interpreter lock. Fits that don't converge are counted below, not printed one by one.
-        with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            results = []
-            for done, result in enumerate(pool.map(one_class, classes), start=1):
-                results.append(result)
-                report.progress(number * len(classes) + done, len(train) * len(classes), "classifiers")
-        estimates = []
-        for c, result, guess in zip(classes, results, chance, strict=True):
-            tested = test_labels[:, c] != IGNORED
-            positive = test_labels[tested, c] == POSITIVE
-            value = float(average_precision(result.scores[tested], positive))
-            resamples = average_precision(result.scores[tested], positive, counts[:, tested])
-            estimates.append(Estimate(value, guess, resamples))
-            values.setdefault(f"ap {names[c]}", {})[encoder] = estimates[-1]
-        values["map"][encoder] = mean_estimate(estimates)
-        chosen = Counter(result.cost for result in results)
-        notes.append(f"Costs chosen for {encoder}: {', '.join(f'{c:.3g} ({n})' for c, n in sorted(chosen.items()))}.")
-        fits += sum(result.fits for result in results)
-        unconverged += sum(result.unconverged for result in results)
-
-    left_out = [name for c, name in enumerate(names) if c not in classes]
-    if left_out:
-        notes.append(
-            f"Left out of mAP, because train holds fewer than {FOLDS} photos with or without the class or test holds "
-            f"none with it: {', '.join(left_out)}."
-        )
-    if unconverged:
-        notes.append(
-            f"{unconverged} of {fits} SVM fits stopped at {MAX_ITERATIONS} iterations before they had converged, as "
-            "in the reference; large costs do that."
-        )
+    notes = [f"mAP is over {len(classes)} classes.", *left_out(names, classes)]
+    for number, encoder in enumerate(train):
+        with TemporaryDirectory() as scratch:
+            results = classify(
+                turn_rows(train[encoder].features, test[encoder].features, Path(scratch)), sets,
+                costs=costs, seed=seed, workers=workers,
+                progress=partial(part_progress, report, number, len(train)),
+            )  # fmt: skip
+        estimates = {c: precision.estimate(c, result.scores) for c, result in results.items()}
+        for c, estimate in estimates.items():
+            values.setdefault(f"ap {names[c]}", {})[encoder] = estimate
+        values["map"][encoder] = mean_estimate(list(estimates.values()))
+        notes += notes_on(results, encoder)
     settings = {
         "features": "gap",
         "resize": resize,
@@ -212,12 +247,3 @@ def evaluate(
         "only_difficult": "negative in train, ignored in test",
     }
     return Outcome("linear_svm", test_catalog.directory.name, settings, FIGURES, values, notes)
-
-
-def _chance(labels: np.ndarray, seed: int) -> list[float]:
-    """Average precision of a random ranking for each class. labels: (M, classes) of `image_labels`."""
-    rng = np.random.default_rng(seed)
-    return [
-        chance_average_precision(int((column == POSITIVE).sum()), int((column != IGNORED).sum()), rng)
-        for column in labels.T
-    ]

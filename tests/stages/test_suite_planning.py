@@ -26,7 +26,7 @@ def test_protocols_share_the_features_of_an_encoder(tmp_path: Path) -> None:
     made = planned("scenes", tmp_path, "a=random:conv4", "b=random:resnet10t", protocols=["linear_svm", "knn"])
     features = [node for node in made.plan.nodes.values() if node.step == "features"]
     assert len(features) == 4  # two encoders, two catalogs
-    assert set(features[0].arguments["depths"]) == {"layer4", "gap"}
+    assert features[0].arguments["depths"] == ["gap"]
     assert made.outcomes == {
         "linear_svm": {"a": "linear_svm.a", "b": "linear_svm.b"},
         "knn": {"a": "knn.a", "b": "knn.b"},
@@ -63,6 +63,8 @@ def test_regions_of_stage_3_stand_beside_encoders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", suite_names())
 def test_every_node_has_exactly_the_arguments_of_its_step(name: str, tmp_path: Path) -> None:
     for node in planned(name, tmp_path, "a=random:resnet10t", "b=random:conv4").plan.nodes.values():
+        if node.step == "catalog":  # whose step takes the fields of any format
+            continue
         parameters = inspect.signature(importlib.import_module(node.target).run).parameters
         required = {p for p, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
         given = set(node.arguments) | {"out", "report"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,3 +78,42 @@ def test_chance_is_above_the_share_of_positives_and_near_it_for_many():
     many = chance_average_precision(1000, 4000, np.random.default_rng(0))
     assert 0.025 < few < 0.1
     assert many == pytest.approx(0.25, abs=0.02)
+
+
+def eleven_points(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The definition of VOC2007 in fractions: the best precision at each recall of 0, 1/10, ... 1, or more."""
+    points = []
+    for threshold in set(scores):
+        chosen = scores >= threshold
+        points.append((Fraction(int(positive[chosen].sum()), int(positive.sum())), positive[chosen].mean()))
+    return float(np.mean([max(p for r, p in points if r >= Fraction(tenth, 10)) for tenth in range(11)]))
+
+
+@given(rankings)
+def test_eleven_points_agree_with_the_definition(pairs):
+    scores, positive = arrays(pairs)
+    assert float(average_precision(scores, positive, interpolation="11_point")) == pytest.approx(
+        eleven_points(scores, positive), abs=1e-12
+    )
+
+
+def test_eleven_points_count_a_recall_of_three_tenths():
+    # 3 / 10 >= 0.1 * 3 is false in floats. Precision 1 at recalls to 0.3, then 10 / 20.
+    positive = np.array([True] * 3 + [False] * 10 + [True] * 7)
+    ap = average_precision(-np.arange(20.0), positive, interpolation="11_point")
+    assert float(ap) == pytest.approx((4 * 1 + 7 * 0.5) / 11)
+
+
+def test_eleven_points_of_resamples_and_of_chance():
+    scores, positive = np.array([4.0, 3, 2, 1]), np.array([True, False, True, False])
+    counts = np.array([[1, 1, 1, 1], [0, 2, 1, 0], [0, 4, 0, 0]])
+    got = average_precision(scores, positive, counts, interpolation="11_point")
+    expected = [eleven_points(np.repeat(scores, c), np.repeat(positive, c)) for c in counts[:2]]
+    np.testing.assert_allclose(got, [*expected, np.nan])
+    many = chance_average_precision(1000, 4000, np.random.default_rng(0), interpolation="11_point")
+    assert many == pytest.approx(0.25, abs=0.05)
+
+
+def test_an_unknown_interpolation_names_the_known_ones():
+    with pytest.raises(ValueError, match="area, 11_point"):
+        average_precision(np.ones(2), np.array([True, False]), interpolation="mean")  # type: ignore[arg-type]

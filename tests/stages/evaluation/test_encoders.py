@@ -113,9 +113,10 @@ def test_nothing_in_a_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "w.pth").write_bytes(b"no weights")
-    with pytest.raises(ValueError, match=r"w\.pth can't be read"):
-        opened(str(tmp_path / "w.pth"), tmp_path)
+    for name, words in (("w.pth", r"w\.pth can't be read"), ("w.safetensors", r"w\.safetensors is damaged")):
+        (tmp_path / name).write_bytes(b"no weights")
+        with pytest.raises(ValueError, match=words):
+            opened(str(tmp_path / name), tmp_path)
 
 
 @pytest.mark.parametrize(

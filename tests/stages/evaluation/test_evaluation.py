@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from stages import evaluation
+from stages.evaluation import stage
 from stages.learning.encoder import random_encoder, save_encoder
 from stages.report import Report
 
@@ -40,7 +40,7 @@ def test_labelled_photos(tmp_path, encoders, voc_catalogs):
     labelled = settings(train=train.directory, train_root=train.root, test=test.directory, test_root=test.root)
     shown = {"catalog": train.directory, "root": train.root, "encoders": encoders}
     report = Report()
-    evaluation.run(out=tmp_path, report=report, **shown, **labelled)
+    stage.run(out=tmp_path, report=report, **shown, **labelled)
 
     assert {path.name for path in tmp_path.iterdir()} == FILES
     rows = json.loads((tmp_path / "results.json").read_text())
@@ -67,13 +67,13 @@ def test_labelled_photos(tmp_path, encoders, voc_catalogs):
 
     again = tmp_path / "again"
     again.mkdir()
-    evaluation.run(out=again, report=Report(), **shown, **labelled)
+    stage.run(out=again, report=Report(), **shown, **labelled)
     assert (again / "results.json").read_bytes() == (tmp_path / "results.json").read_bytes()
 
 
 def test_without_labels(tmp_path, encoders, photo_catalog):
     shown = {"catalog": photo_catalog.directory, "root": photo_catalog.root}
-    evaluation.run(out=tmp_path, report=Report(), encoders=encoders, **shown, **settings(max_images=6))
+    stage.run(out=tmp_path, report=Report(), encoders=encoders, **shown, **settings(max_images=6))
     rows = json.loads((tmp_path / "results.json").read_text())
     assert {row["protocol"] for row in rows} == {"view_retrieval", "spread"}
     assert {row["settings"]["images"] for row in rows} == {6}

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
 from stages.data.catalog import Catalog
-from stages.evaluation import linear_svm
+from stages.evaluation import linear_svm, svm
 from stages.evaluation.embeddings import Embeddings
+from stages.evaluation.linear_svm import ClassResult, Quality, TrainingSet, Trial
+from stages.evaluation.photo_labels import image_labels
 from stages.report import Report
 
 
@@ -19,8 +24,15 @@ def rows(categories: list[list[int]], **flags: bool) -> list:
 def evaluate(features: tuple[np.ndarray, np.ndarray], catalogs: tuple[Catalog, Catalog], costs=(0.1, 1.0)):
     train, test = ({"planted": Embeddings(f, f)} for f in features)
     return linear_svm.evaluate(
-        train, test, *catalogs, costs=costs, resize=72, crop=64, seed=0, threads=2, report=Report()
+        train, test, *catalogs, costs=costs, resize=72, crop=64, seed=0, workers=1, report=Report()
     )
+
+
+def classify(folder: Path, features: np.ndarray, positive: np.ndarray, **settings: Any) -> ClassResult:
+    """One class, class 0, tested on the rows that it was trained on and those after them."""
+    rows = svm.turn_rows(features[: len(positive)], features, folder)
+    each = TrainingSet(np.arange(len(positive)), positive)
+    return linear_svm.classify(rows, {0: each}, seed=7, workers=1, **settings)[0]
 
 
 def test_labels_of_photos(make_catalog):
@@ -31,7 +43,7 @@ def test_labels_of_photos(make_catalog):
         (2, 0, 0, 0, 9, 9, False, False),
         (3, 1, 0, 0, 9, 9, False, True),
     ]
-    labels = linear_svm.image_labels(make_catalog("c", 5, objects))
+    labels = image_labels(make_catalog("c", 5, objects))
     assert labels.tolist() == [[1, -1], [0, -1], [1, -1], [-1, 1], [-1, -1]]
 
 
@@ -54,7 +66,7 @@ def test_noise_gives_chance(make_catalog):
     assert estimate.value == pytest.approx(estimate.chance, abs=0.1)
 
 
-def test_only_difficult_photos_are_negative_in_training_and_ignored_in_testing(make_catalog):
+def test_only_difficult_photos_are_ignored_in_testing(make_catalog):
     held = [[0], [1]] * 10
     difficult = [(i, 0, 0, 0, 9, 9, True, False) for i in range(20, 24)]
     train = make_catalog("train", 24, rows(held) + difficult)
@@ -63,17 +75,18 @@ def test_only_difficult_photos_are_negative_in_training_and_ignored_in_testing(m
     outcome = evaluate((features, features), (train, test))
     # In testing they would be false alarms ranked with the cats, and cat's AP 10 / 14.
     assert outcome.values["ap cat"]["planted"].value == 1
-    result = linear_svm.classify(
-        linear_svm.scaled_rows(features), linear_svm.image_labels(train)[:, 0] == 1, features, costs=(1.0,), seed=0
-    )
-    clean = linear_svm.classify(
-        linear_svm.scaled_rows(features[:20]),
-        linear_svm.image_labels(train)[:20, 0] == 1,
-        features,
-        costs=(1.0,),
-        seed=0,
-    )
-    assert result.scores[0] < clean.scores[0], "as negatives that look like cats they pull the score of cats down"
+
+
+def test_only_difficult_photos_in_training_are_negatives_in_the_reference_and_left_out_when_corrected():
+    labels = np.array([[1, -1], [-1, 1], [0, 1], [1, 0]], dtype=np.int8)
+    reference = linear_svm.training_sets(labels, np.array([0, 1]), "reference")
+    assert [each.photos.tolist() for each in reference.values()] == [[0, 1, 2, 3], [0, 1, 2, 3]]
+    assert [each.positive.tolist() for each in reference.values()] == [[1, 0, 0, 1], [0, 1, 1, 0]]
+    corrected = linear_svm.training_sets(labels, np.array([0, 1]), "corrected")
+    assert [each.photos.tolist() for each in corrected.values()] == [[0, 1, 3], [0, 1, 2]]
+    assert [each.positive.tolist() for each in corrected.values()] == [[1, 0, 1], [0, 1, 1]]
+    with pytest.raises(ValueError, match="reference, corrected"):
+        linear_svm.training_sets(labels, np.array([0]), "ignored")
 
 
 def test_classes_that_cannot_be_measured_are_named(make_catalog):
@@ -97,33 +110,73 @@ def test_errors_say_what_to_do(make_catalog):
 
 
 def test_fits_that_do_not_converge_are_counted_not_printed(make_catalog, recwarn, monkeypatch):
-    monkeypatch.setattr(linear_svm, "MAX_ITERATIONS", 2)
+    for module in (svm, linear_svm):
+        monkeypatch.setattr(module, "MAX_ITERATIONS", 2)
     rng = np.random.default_rng(0)
     held = [[int(rng.integers(2))] for _ in range(60)]
     catalogs = make_catalog("train", 60, rows(held)), make_catalog("test", 60, rows(held))
     features = rng.normal(size=(60, 16)).astype(np.float32)
     notes = evaluate((features, features), catalogs, costs=(100.0, 1000.0)).notes
-    assert any("of 14 SVM fits stopped at 2 iterations" in note for note in notes)
+    assert any("of 14 SVM fits for planted stopped at 2 iterations" in note for note in notes)
     assert not [warning for warning in recwarn if "converge" in str(warning.message)]
 
 
-def test_agrees_with_a_transcription_of_the_reference():
+def test_agrees_with_a_transcription_of_the_reference(tmp_path):
     """The call of OpenSelfSup's benchmarks/svm_tools/train_svm_kfold_parallel.py, with a seed."""
     rng = np.random.default_rng(0)
     positive = rng.random(90) < 0.3
     features = rng.normal(size=(120, 12)) + 0.7 * np.append(positive, np.zeros(30))[:, None]
-    train, test = linear_svm.scaled_rows(features)[:90], linear_svm.scaled_rows(features)[90:]
-    np.testing.assert_allclose(train[0], features[0] / (np.linalg.norm(features[0]) + 1e-5))
+    train, test = svm.scaled_rows(features)[:90], svm.scaled_rows(features)
     truth, costs = np.where(positive, 1, -1), (0.001, 0.1, 10.0)
 
-    def svm(cost: float) -> LinearSVC:
+    def reference(cost: float) -> LinearSVC:
         return LinearSVC(
             C=cost, class_weight={1: 2, -1: 1}, intercept_scaling=1.0, penalty="l2", loss="squared_hinge",
             tol=0.0001, dual=True, max_iter=2000, random_state=7,
         )  # fmt: skip
 
-    quality = [cross_val_score(svm(cost), train, truth, cv=3, scoring="average_precision").mean() for cost in costs]
+    quality = [
+        cross_val_score(reference(cost), train, truth, cv=3, scoring="average_precision").mean() for cost in costs
+    ]
     best = costs[int(np.argmax(quality))]
-    result = linear_svm.classify(train, positive, test, costs=costs, seed=7)
+    found: dict[Trial, Quality] = {}
+    result = classify(tmp_path, features, positive, costs=costs, found=found.__setitem__)
     assert (result.cost, result.fits) == (best, 10)
-    np.testing.assert_array_equal(result.scores, svm(best).fit(train, truth).decision_function(test))
+    expected = reference(best).fit(train, truth).decision_function(test)
+    np.testing.assert_allclose(result.scores, expected, rtol=0, atol=1e-9)
+    means = [np.mean([found[Trial(0, fold, cost)].precision for fold in range(3)]) for cost in costs]
+    np.testing.assert_allclose(means, quality, rtol=0, atol=1e-9)
+
+
+def test_known_trials_are_not_fitted_again(tmp_path):
+    rng = np.random.default_rng(1)
+    features, positive = rng.normal(size=(40, 6)), np.arange(40) % 3 == 0
+    found: dict[Trial, Quality] = {}
+    first = classify(tmp_path, features, positive, costs=(0.1, 1.0, 10.0), found=found.__setitem__)
+    known = dict(list(found.items())[:5])
+    again: dict[Trial, Quality] = {}
+    second = classify(tmp_path, features, positive, costs=(0.1, 1.0, 10.0), known=known, found=again.__setitem__)
+    assert len(found) == 9
+    assert again == {trial: quality for trial, quality in found.items() if trial not in known}
+    assert (second.cost, second.fits) == (first.cost, first.fits)
+    np.testing.assert_array_equal(second.scores, first.scores)
+
+
+@pytest.mark.slow  # the processes take seconds to start
+def test_several_processes_find_what_one_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(svm, "_NUMBERS_A_WORKER", 1)
+    rng = np.random.default_rng(2)
+    features, labels = rng.normal(size=(60, 8)), rng.integers(0, 2, size=(60, 4)) * 2 - 1
+    rows = svm.turn_rows(features, features, tmp_path)
+    sets = linear_svm.training_sets(labels, np.arange(4), "reference")
+    done: list[tuple[int, int]] = []
+    one, two = (
+        linear_svm.classify(
+            rows, sets, costs=(1.0, 100.0), seed=0, workers=workers, progress=lambda *fits: done.append(fits)
+        )
+        for workers in (1, 2)
+    )
+    for c in range(4):
+        assert one[c].cost == two[c].cost
+        np.testing.assert_array_equal(one[c].scores, two[c].scores)
+    assert done == [(fit, 28) for fit in range(1, 29)] * 2
