@@ -1,7 +1,7 @@
-"""Which encoder to evaluate: one of ours, a file of another program, a pretrained one of a library, or an untrained one.
+"""Which encoder to evaluate: one of ours, of a file of another program, pretrained by a library, or untrained.
 
-A user writes it as a word, see `EncoderSource.of`. A file is read without running anything that it may hold: safetensors,
-or PyTorch's `weights_only`.
+A user writes it as a word, see `EncoderSource.of`. A file is read without running anything that it may hold: as
+safetensors, or with PyTorch's `weights_only`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import timm
 import torch
 import torchvision
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stages.evaluation.checkpoint_files import architecture, of_backbone, read_tensors
@@ -26,7 +26,6 @@ from stages.learning.encoder import ENCODER_FILE, load_encoder
 
 KINDS = ("artifact", "file", "random", "timm", "torchvision")
 _WORD = re.compile(r"(?:(?P<label>[\w.+-]+)=)?(?P<what>.+)")
-_SUFFIXES = (".safetensors", ".pt", ".pth", ".tar", ".bin", ".ckpt")
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +127,8 @@ def _of_library(kind: str, name: str, seed: int) -> Backbone:
 
 
 def _of_file(path: Path, backbone: str | None) -> Backbone:
-    tensors = load_file(path) if path.suffix == ".safetensors" else read_tensors(path)
-    name = backbone or architecture(tensors)
+    tensors, said = _read(path)
+    name = backbone or said or architecture(tensors)
     if name is None:
         raise ValueError(
             f"{path}: its tensors are of no ResNet or vision transformer of timm, so the architecture is not known. "
@@ -138,6 +137,18 @@ def _of_file(path: Path, backbone: str | None) -> Backbone:
     network = Backbone(name)
     _load(network, tensors, str(path))
     return network
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of a file, and the backbone that it names, as files of `orl export` do."""
+    if path.suffix != ".safetensors":
+        return read_tensors(path), None
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (`file` is no dict)
+            return tensors, (file.metadata() or {}).get("backbone")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged, or no safetensors file: {error}. Copy it again.") from error
 
 
 def _load(network: Backbone, tensors: Mapping[str, Tensor], source: str) -> None:
@@ -161,7 +172,7 @@ def _load(network: Backbone, tensors: Mapping[str, Tensor], source: str) -> None
         log.info("%s: the backbone is below '%s'; left out: %s", source, prefix, ", ".join(left))
 
 
-def _downloaded(name: str, get: Any) -> Any:
+def _downloaded(name: str, get: Callable[[], Any]) -> Any:
     try:
         return get()
     except (OSError, RuntimeError) as error:  # what urllib, requests and the hub raise without a network

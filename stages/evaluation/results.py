@@ -20,8 +20,8 @@ BRACKETS = f"""\
   excludes 0 by luck.
 """
 READING = f"""\
-{BRACKETS}* `random` is the same network before training: what it reaches, architecture and pixels reach alone. `chance` is
-  guessing. A trained encoder is worth something by what it adds to `random`, not to `chance`.
+{BRACKETS}* `random` is the same network before training: what it reaches, architecture and pixels reach alone.
+  `chance` is guessing. A trained encoder is worth something by what it adds to `random`, not to `chance`.
 * View retrieval is close to what pretraining trains for, so it shows that training works. It is no proof that
   the encoder knows objects; the SVM and the same-class share need labels for that reason.
 * Figures depend on the data set, the size of the pictures and the costs below. Compare them within one report. They are

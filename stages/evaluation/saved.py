@@ -1,7 +1,7 @@
 """The outcome of one protocol for one encoder as files, and outcomes of several encoders put together.
 
-    outcome.json     figures with their meanings, values, settings and notes
-    resamples.npz    the bootstrap resamples of each value that has any, by the figure's name
+outcome.json     figures with their meanings, values, settings and notes
+resamples.npz    the bootstrap resamples of each value that has any, by the figure's name
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def load_outcome(directory: Path, encoder: str) -> Outcome:
     content = json.loads((directory / OUTCOME_FILE).read_text())
     with np.load(directory / RESAMPLES_FILE, allow_pickle=False) as resamples:
         values = {
-            name: {encoder: Estimate(each["value"], each["chance"], resamples[name] if name in resamples else None)}
+            name: {encoder: Estimate(each["value"], each["chance"], resamples.get(name))}
             for name, each in content["values"].items()
         }
     figures = {name: Figure(**figure) for name, figure in content["figures"].items()}

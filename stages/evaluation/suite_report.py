@@ -48,9 +48,9 @@ def write_suite_report(
     further: list[str] = []
     comparisons = compare(outcomes, published) if published is not None else []
     if comparisons:
-        draw_side_by_side(comparisons, encoders, out / "published.png")
+        draw_side_by_side(comparisons, out / "published.png")
         further = ["## Beside published figures", "![published](published.png)",
-                   side_by_side(comparisons, encoders, photos)]  # fmt: skip
+                   side_by_side(comparisons, photos)]  # fmt: skip
     if activation_maps is not None:
         shutil.copyfile(activation_maps / PICTURE_FILE, out / PICTURE_FILE)
         further += ["## Where they look", f"![activation maps]({PICTURE_FILE})"]

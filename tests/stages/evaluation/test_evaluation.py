@@ -83,10 +83,10 @@ def test_without_labels(tmp_path, encoders, photo_catalog):
 def test_impossible_arguments_name_the_remedy(tmp_path, encoders, photo_catalog):
     shown = {"out": tmp_path, "report": Report(), "catalog": photo_catalog.directory, "root": photo_catalog.root}
     with pytest.raises(ValueError, match="at least one directory"):
-        evaluation.run(**shown, encoders={}, **settings())
+        stage.run(**shown, encoders={}, **settings())
     with pytest.raises(ValueError, match="go together"):
-        evaluation.run(**shown, encoders=encoders, **settings(train=photo_catalog.directory))
+        stage.run(**shown, encoders=encoders, **settings(train=photo_catalog.directory))
     with pytest.raises(ValueError, match="lower crop or raise resize"):
-        evaluation.run(**shown, encoders=encoders, **settings(crop=64))
+        stage.run(**shown, encoders=encoders, **settings(crop=64))
     with pytest.raises(ValueError, match=r"raise evaluation\.max_images"):
-        evaluation.run(**shown, encoders=encoders, **settings(max_images=1))
+        stage.run(**shown, encoders=encoders, **settings(max_images=1))
