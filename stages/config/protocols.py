@@ -81,7 +81,7 @@ class Knn(ProtocolSection):
 
 
 class Discovery(ProtocolSection):
-    """Objects among clusters of dense features (Henaff et al. 2022, Odin, section 4.3): ABO, object recovery."""
+    """Objects among clusters of dense features (Hénaff et al. 2022, Odin): ABO, object recovery."""
 
     needs: ClassVar = ("encoder", "test", "seed", "device", "workers")
     instead: ClassVar = ("masks", "regions")
@@ -99,7 +99,7 @@ class PairPurity(ProtocolSection):
     neighbors: Positive = 10
     fraction: Share = 0.1
     fraction_of: Literal["query_boxes", "matrix"] = "query_boxes"
-    size: Positive = Field(96, description="side to which a box is squeezed; pixels")
+    size: Positive = Field(224, description="side to which a box is squeezed; pixels (ORL, section 3.2)")
     batch_size: Positive = runtime(256)
 
     def depths(self) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class RetrievalMap(ProtocolSection):
 
     needs: ClassVar = ("encoder", "features_test", "test", "seed", "device", "workers")
     depth: Depth = "gap"
-    object_size: Positive = Field(96, description="side to which an object is squeezed; pixels")
+    object_size: Positive = Field(224, description="side to which an object is squeezed; pixels")
     queries: Positive = 5000
     batch_size: Positive = runtime(256)
 

@@ -36,7 +36,9 @@ class Estimate:
             return None
         moved = self.resamples - np.nanmean(self.resamples) + self.value
         low, high = np.nanpercentile(moved, INTERVAL).tolist()
-        return (low, high) if self.difference else (max(low, 0.0), min(high, 1.0))
+        # Shares end at 0 and 1; other figures, such as uniformity, are below or above these.
+        share = not self.difference and np.nanmin(self.resamples) >= 0 and np.nanmax(self.resamples) <= 1
+        return (max(low, 0.0), min(high, 1.0)) if share else (low, high)
 
     def minus(self, other: Estimate) -> Estimate:
         """The difference of two estimates on the same photos, with its paired interval."""

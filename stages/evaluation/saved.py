@@ -52,11 +52,13 @@ def merged(outcomes: Mapping[str, Outcome]) -> Outcome:
     """Outcomes of one protocol on one data set, by encoder, as one. Notes that all share are kept once."""
     first, *others = outcomes.values()
     values: dict[str, dict[str, Estimate]] = {}
+    figures: dict[str, Figure] = {}
     for outcome in outcomes.values():
+        figures |= outcome.figures
         for figure, by_encoder in outcome.values.items():
             values.setdefault(figure, {}).update(by_encoder)
     shared = [note for note in first.notes if all(note in other.notes for other in others)]
     notes = shared + [
         f"{name}: {note}" for name, outcome in outcomes.items() for note in outcome.notes if note not in shared
     ]
-    return Outcome(first.protocol, first.data, first.settings, first.figures, values, notes)
+    return Outcome(first.protocol, first.data, first.settings, figures, values, notes)
