@@ -46,6 +46,9 @@ def plan_suite(
     Raises:
         ValueError, OSError: a data set or a file is not there or can't be used, or two encoders have one label.
     """
+    names = [_plain(label) for label in encoders]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the encoders {', '.join(encoders)} become {', '.join(names)}: give them different labels.")
     planner = _Planner(suite, protocols, encoders, fingerprint, hashes)
     outcomes: dict[str, dict[str, str]] = {}
     for name, section in protocols.items():

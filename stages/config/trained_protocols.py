@@ -103,7 +103,8 @@ class Depths(ProtocolSection):
     lr: float = Field(0.16, gt=0)
     weight_decay: float = Field(5e-4, ge=0)
     drops: tuple[Share, ...] = Field(
-        (0.35, 0.7), description="shares of the training where the rate falls to a tenth (Laina et al. 2016, section 4.1)"
+        (0.35, 0.7),
+        description="shares of the training where the rate falls to a tenth (Laina et al. 2016, section 4.1)",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     checkpoint_minutes: float = runtime(10.0, gt=0)

@@ -48,6 +48,6 @@ def make_maps(folder: Path) -> Path:
     (folder / "maps").mkdir()
     class_maps.run(
         out=folder / "maps", report=Report(), catalog=folder / "catalog", root=folder / "images", source="pascal",
-        labels=folder / "labels", engine=LocalEngine(1),
+        labels=folder / "labels", workers=1, engine=LocalEngine(1),
     )  # fmt: skip
     return folder / "maps"

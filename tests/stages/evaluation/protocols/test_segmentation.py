@@ -119,7 +119,7 @@ def test_labelled_scenes(tmp_path, photos_dir):
                      annotations=tmp_path / "scenes" / f"instances_{split}.json", split=None, list_file=None,
                      min_side=32, max_rejected=0.0, workers=1)  # fmt: skip
         class_maps.run(out=maps, report=Report(), catalog=catalog, root=root, source="objects", labels=None,
-                       engine=LocalEngine(1))  # fmt: skip
+                       workers=1, engine=LocalEngine(1))  # fmt: skip
         splits |= {split: catalog, f"{split}_root": root, f"{split}_maps": maps}
     whole = {"crop": 65, "scales": (0.8, 1.25), "batch_size": 8}
     run(tmp_path / "trained", splits, training="200 steps", lr=0.1, **whole)

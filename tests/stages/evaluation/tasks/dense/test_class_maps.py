@@ -23,7 +23,7 @@ def make(out: Path, catalog: Catalog, source: str, labels: Path | None = None) -
     out.mkdir(exist_ok=True)
     class_maps.run(
         out=out, report=Report(), catalog=catalog.directory, root=catalog.root, source=source, labels=labels,
-        engine=LocalEngine(1),
+        workers=1, engine=LocalEngine(1),
     )  # fmt: skip
     return ClassMaps(out)
 
