@@ -13,7 +13,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.foreground import FAILED, INTERRUPTED, reporting
 from flows.nodes import RUNNER, failed_state, run_nodes
-from flows.prepare import fingerprint_of, hashes_file, store_root
+from flows.prepare import fingerprint_of, hashes_file, located, store_root
 from flows.terminal import console
 from stages.config.suite import Suite, load_suite
 from stages.data.catalog import Catalog
@@ -63,7 +63,8 @@ def orl_evaluation(
         merged({label: load_outcome(made(node), label) for label, node in by_label.items()})
         for by_label in planned.outcomes.values()
     ]
-    photos = len(Catalog(made("catalog_test"), plan.nodes["catalog_test"].arguments["root"]))
+    root = located(plan.nodes["catalog_test"].arguments["root"], plan, store)
+    photos = len(Catalog(made("catalog_test"), root))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     report = write_suite_report(

@@ -28,7 +28,7 @@ def draw_comparison(outcomes: Sequence[Outcome], encoders: Sequence[str], path: 
         (figure, outcome.values[key])
         for outcome in outcomes
         for key, figure in outcome.figures.items()
-        if key not in _HIDDEN
+        if key not in _HIDDEN and (len(outcome.values[key]) > 1 or len(encoders) == 1)
     ]
     colours = _colours(encoders)
     rows = -(-len(panels) // _COLUMNS)
@@ -47,7 +47,7 @@ def draw_comparison(outcomes: Sequence[Outcome], encoders: Sequence[str], path: 
 
 def _panel(axis: Axes, figure: Figure, estimates: Sequence[Estimate | None], colours: Sequence[str]) -> None:
     factor = 100 if figure.percent else 1
-    tops = []
+    ends = [0.0]  # some figures, such as uniformity, are below 0
     for place, (estimate, colour) in enumerate(zip(estimates, colours, strict=True)):
         if estimate is None:  # an encoder that has no such figure
             continue
@@ -58,14 +58,16 @@ def _panel(axis: Axes, figure: Figure, estimates: Sequence[Estimate | None], col
             low, high = (factor * bound for bound in estimate.interval)
             axis.vlines(place, low, high, color="black", linewidth=1.2)
             top = max(height, high)
+            ends.append(low)
         label = number(figure, estimate.value)
         axis.annotate(label, (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=9)
-        tops.append(top)
+        ends.append(top)
     chance = next((estimate.chance for estimate in estimates if estimate is not None), None)
     if chance is not None:
         axis.axhline(factor * chance, color="black", linestyle="--", linewidth=1)
-        tops.append(factor * chance)
-    axis.set_ylim(0, 1.18 * max(max(tops), 1e-6))
+        ends.append(factor * chance)
+    room = 0.18 * (max(ends) - min(ends)) or 1.0
+    axis.set_ylim(min(ends) - (room if min(ends) < 0 else 0), max(ends) + room)
     axis.set_title(figure.title + (" (%)" if figure.percent else ""), fontsize=10, loc="left")
     axis.set_xticks([])
     axis.tick_params(labelsize=8)

@@ -159,7 +159,8 @@ def _difference_sections(outcomes: Sequence[Outcome], encoders: Sequence[str]) -
                     _difference(figure, estimates[a].minus(estimates[b])) if a in estimates and b in estimates else ""
                     for a, b in pairs
                 ]
-                rows.append([figure.title, *cells])
+                if any(cells):
+                    rows.append([figure.title, *cells])
     words = "First minus second, in points, with the interval of the difference. Bold: the interval excludes 0."
     return ["## Differences", words, _table(["figure", *(f"{a} - {b}" for a, b in pairs)], rows)]
 
@@ -199,7 +200,9 @@ def _settings(outcomes: Sequence[Outcome], seed: int) -> str:
 
 
 def _short(value: Any) -> str:
-    return " ".join(f"{item:.3g}" for item in value) if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    return " ".join(f"{item:.3g}" if isinstance(item, float) else str(item) for item in value) or "none"
 
 
 def _by_class(outcomes: Sequence[Outcome], encoders: Sequence[str]) -> str:
