@@ -80,7 +80,8 @@ def override(tree: dict[str, Any], change: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"override '{change}': '{text}' is not a YAML value; put quotes around it") from None
-    if not equals or (len(keys) == 1 and not isinstance(value, dict)):
+    whole = value is None or isinstance(value, dict)  # a section as a whole, or none
+    if not equals or (len(keys) == 1 and not whole):
         raise ConfigError(f"override '{change}': write section.field=value, such as retrieval.neighbors=20")
     for key in keys[:-1]:
         if not isinstance(tree.get(key), dict):

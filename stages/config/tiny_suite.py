@@ -15,7 +15,9 @@ _SMALL: dict[str, dict[str, Any]] = {
     "linear_probe": _CLASSIFIER,
     "fine_tuning": _CLASSIFIER | {"labels": 1.0},
     "segmentation": {"crop": 65, "short_side": None, "training": "4 steps", "batch_size": 2},
+    # At 48 pixels a pyramid's last maps have one cell, where FCOS' gradients in bf16 are not finite on a CPU.
     "detection": {
+        "precision": "fp32",
         "training": "2 steps",
         "warmup": "1 step",
         "batch_size": 2,

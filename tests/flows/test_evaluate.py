@@ -10,7 +10,8 @@ import pytest
 
 from tests.flows.test_pipeline import Outcome, task_states
 
-pytestmark = pytest.mark.flow
+# Two minutes, nearly all of them the start of processes; tests/stages/test_suite_planning.py has what is shared.
+pytestmark = [pytest.mark.flow, pytest.mark.slow]
 
 ENCODERS = ["small=random:conv4", "random:resnet10t"]
 
