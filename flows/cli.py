@@ -81,7 +81,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentPa
     explain.add_argument("--images", metavar="DIR", type=Path, help="as in `orl run`")
     explain.set_defaults(command=_explain)
 
-    config = commands.add_parser("config", help="print a configuration with all its defaults, as YAML")
+    config = commands.add_parser("config", help="print a configuration, or a suite (evaluation/voc), with all defaults")
     _add_config(config)
     config.set_defaults(command=_config)
 
@@ -175,8 +175,11 @@ def _config(options: argparse.Namespace) -> int:
     import yaml
 
     from stages.config.files import load_config
+    from stages.config.suite import load_suite
 
-    tree = load_config(options.config, options.overrides, tiny=options.tiny).model_dump(mode="json")
+    suite = options.config.removeprefix("evaluation/")
+    load = load_config if suite == options.config else load_suite
+    tree = load(suite, options.overrides, tiny=options.tiny).model_dump(mode="json")
     print(yaml.safe_dump(tree, sort_keys=False), end="")
     return 0
 

@@ -106,6 +106,10 @@ def test_config_prints_every_field_and_can_be_read_back(root: Path, tmp_path: Pa
         (["explain", "demo", "nothing"], "neither a stage nor a step"),
         (["explain"], "the following arguments are required: config"),
         (["rum", "demo"], "invalid choice: 'rum'"),
+        (["config", "evaluation/vok"], "suite 'vok' is unknown. Did you mean voc?"),
+        (["evaluate", "nothing/there", "--on", "scenes", "--out", "x"], "such as demo/object_pretraining"),
+        (["export", "random:conv4", "--to", "timm", "--out", "x.pth"], "timm has no network 'conv4'"),
+        (["export", "random:resnet18", "--to", "timm", "--out", "x.pth", "--tiny"], "takes an encoder"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(root: Path, arguments: list[str], message: str) -> None:

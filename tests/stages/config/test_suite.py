@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from stages.config.reading import ConfigError
 from stages.config.suite import SUITE_FOLDERS, load_suite, suite_names
@@ -35,6 +38,14 @@ def test_every_suite_but_depth_can_be_rehearsed_without_files(name: str) -> None
     suite = load_suite(name, tiny=True)
     assert suite.test.format == "scenes"
     assert set(suite.protocols) == set(load_suite(name).protocols) - {"depth"}
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "discovery"])
+def test_a_suite_can_be_printed_and_read_back(name: str, tmp_path: Path) -> None:
+    suite = load_suite(name)
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False))
+    assert load_suite(str(printed)) == suite
 
 
 def test_what_both_parts_share_is_said_once() -> None:
