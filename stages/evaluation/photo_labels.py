@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.data.catalog import Catalog
-from stages.evaluation.average_precision import Interpolation, average_precision, chance_average_precision
 from stages.evaluation.estimates import Estimate, resample_counts
+from stages.evaluation.metrics.average_precision import Interpolation, average_precision, chance_average_precision
 
 POSITIVE, IGNORED, NEGATIVE = 1, 0, -1
 

@@ -1,1 +1,1 @@
-"""The protocols by which the papers measure a pretrained backbone: one file and one cached step each."""
+"""The protocols of the papers, one file each: a step of `orl evaluate` for one encoder, see `stages.suite_planning`."""

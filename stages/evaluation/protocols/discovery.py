@@ -25,13 +25,13 @@ from stages.data.masks import records
 from stages.data.masks.segmentation import LabelMaps
 from stages.data.masks.storage import Masks, MasksWriter
 from stages.data.photos import Photos
+from stages.evaluation.discovery.feature_clusters import Distance, cluster, grid
+from stages.evaluation.discovery.photo_maps import PhotoMaps, shown
+from stages.evaluation.discovery.sheet import write_sheet
 from stages.evaluation.encoders import open_backbone
 from stages.evaluation.estimates import Outcome
 from stages.evaluation.metrics import best_overlap
 from stages.evaluation.metrics.best_overlap import Overlaps, box_around, object_box
-from stages.evaluation.protocols.discovery_sheet import write_sheet
-from stages.evaluation.protocols.feature_clusters import Distance, cluster, grid
-from stages.evaluation.protocols.photo_maps import PhotoMaps, shown
 from stages.evaluation.saved import THIS, save_outcome
 from stages.process import available_cores, ordered_map, pool
 from stages.report import Report

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from stages.data.catalog import Catalog, Roots
-from stages.evaluation.average_precision import Interpolation
 from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate, resample_counts, weighted_mean
 from stages.evaluation.features import describe_features, open_features
+from stages.evaluation.metrics.average_precision import Interpolation
 from stages.evaluation.photo_labels import (
     POSITIVE,
     ClassPrecision,

@@ -15,13 +15,13 @@ import torch
 
 from stages.data.catalog import Catalog, Roots
 from stages.evaluation import spread, view_retrieval
+from stages.evaluation.drawn_features import drawn_features
 from stages.evaluation.encoders import open_backbone
 from stages.evaluation.estimates import Estimate, Figure, Outcome
 from stages.evaluation.features import GAP, open_features
 from stages.evaluation.metrics.hypersphere import alignment, uniformity
 from stages.evaluation.metrics.shared_neighbors import shared_neighbors
 from stages.evaluation.pictures import evenly_spread
-from stages.evaluation.protocols.drawn_features import drawn_features
 from stages.evaluation.saved import THIS, save_outcome
 from stages.learning.metrics import effective_rank
 from stages.process import available_cores

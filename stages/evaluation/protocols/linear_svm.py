@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.data.catalog import Catalog, Roots
-from stages.evaluation.average_precision import Interpolation
 from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate
 from stages.evaluation.features import describe_features, open_features
 from stages.evaluation.linear_svm import (
@@ -26,6 +25,7 @@ from stages.evaluation.linear_svm import (
     part_progress,
     training_sets,
 )
+from stages.evaluation.metrics.average_precision import Interpolation
 from stages.evaluation.photo_labels import ClassPrecision, image_labels, left_out
 from stages.evaluation.saved import THIS, save_outcome
 from stages.evaluation.svm import MAX_ITERATIONS, cost_list, turn_rows

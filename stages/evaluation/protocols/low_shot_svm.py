@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.data.catalog import Catalog, Roots
-from stages.evaluation.average_precision import Interpolation, average_precision
 from stages.evaluation.estimates import Estimate, Figure, Outcome, mean_estimate
 from stages.evaluation.features import describe_features, open_features
 from stages.evaluation.low_shot_draws import (
@@ -33,6 +32,7 @@ from stages.evaluation.low_shot_draws import (
     possible_shots,
     samples_table,
 )
+from stages.evaluation.metrics.average_precision import Interpolation, average_precision
 from stages.evaluation.photo_labels import (
     IGNORED,
     POSITIVE,

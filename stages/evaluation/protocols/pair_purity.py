@@ -24,7 +24,7 @@ from stages.data.mapped import Mapped
 from stages.evaluation.encoders import open_backbone
 from stages.evaluation.estimates import Estimate, Figure, Outcome, resample_counts
 from stages.evaluation.features import GAP, open_features
-from stages.evaluation.protocols.pair_mining import mine
+from stages.evaluation.pair_mining import mine
 from stages.evaluation.saved import THIS, save_outcome
 from stages.process import available_cores
 from stages.report import Report

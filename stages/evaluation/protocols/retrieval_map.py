@@ -20,6 +20,7 @@ import numpy as np
 
 from stages.data.catalog import Catalog, Roots
 from stages.data.objects import MIN_SIDE, in_two_photos, measured_objects, object_views
+from stages.evaluation.drawn_features import drawn_features
 from stages.evaluation.encoders import open_backbone
 from stages.evaluation.estimates import Estimate, Figure, Outcome
 from stages.evaluation.features import open_features
@@ -27,7 +28,6 @@ from stages.evaluation.metrics.retrieval_ap import average_precisions, chance_av
 from stages.evaluation.object_neighbors import shares
 from stages.evaluation.photo_labels import IGNORED, NEGATIVE, POSITIVE, image_labels
 from stages.evaluation.pictures import evenly_spread
-from stages.evaluation.protocols.drawn_features import drawn_features
 from stages.evaluation.saved import THIS, save_outcome
 from stages.process import available_cores
 from stages.report import Report

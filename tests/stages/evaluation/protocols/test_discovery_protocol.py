@@ -14,10 +14,10 @@ from stages.correspondence import masks as masks_step
 from stages.data.boxes import BoxesWriter
 from stages.data.catalog import Catalog
 from stages.data.masks import Masks
+from stages.evaluation.discovery.photo_maps import PhotoMaps
 from stages.evaluation.encoders import open_backbone
 from stages.evaluation.metrics import best_overlap
 from stages.evaluation.protocols import discovery
-from stages.evaluation.protocols.photo_maps import PhotoMaps
 from stages.report import Report
 from stages.shards import LocalEngine
 from tests.stages.evaluation.protocols.labelled_scenes import ENCODER, SCENES, outcome_of, scene_catalog

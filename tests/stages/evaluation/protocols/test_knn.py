@@ -10,7 +10,7 @@ from planted import plant
 from sklearn.neighbors import KNeighborsClassifier
 
 from stages.data.catalog import Catalog
-from stages.evaluation.average_precision import average_precision
+from stages.evaluation.metrics.average_precision import average_precision
 from stages.evaluation.protocols import knn
 from stages.evaluation.saved import load_outcome
 from stages.report import Report

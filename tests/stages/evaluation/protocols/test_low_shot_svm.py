@@ -10,8 +10,8 @@ from planted import plant
 from sklearn.svm import LinearSVC
 
 from stages.data.catalog import Catalog
-from stages.evaluation.average_precision import average_precision
 from stages.evaluation.low_shot_draws import draw_samples, drawn, possible_shots, samples_table
+from stages.evaluation.metrics.average_precision import average_precision
 from stages.evaluation.photo_labels import image_labels
 from stages.evaluation.protocols import low_shot_svm
 from stages.evaluation.saved import load_outcome

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torch import Tensor
 
 from stages.data.catalog import Catalog
-from stages.evaluation.average_precision import average_precision
+from stages.evaluation.metrics.average_precision import average_precision
 from stages.evaluation.photo_labels import IGNORED, POSITIVE, image_labels
 from stages.evaluation.tasks.classification import PhotoTest, classification_loss
 from stages.evaluation.tasks.targets import UNKNOWN

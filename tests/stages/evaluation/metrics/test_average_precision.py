@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from stages.evaluation.average_precision import average_precision, chance_average_precision
+from stages.evaluation.metrics.average_precision import average_precision, chance_average_precision
 
 # Few distinct scores, so that ties are common.
 rankings = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=1, max_size=30).filter(

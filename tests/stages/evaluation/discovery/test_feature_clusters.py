@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.evaluation.protocols.feature_clusters import cluster, grid
+from stages.evaluation.discovery.feature_clusters import cluster, grid
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from stages.data.catalog import Catalog
 from stages.data.npy_file import NpyWriter
 from stages.data.rows import Rows
 from stages.data.views import View, plain_view
-from stages.evaluation.protocols.drawn_features import drawn_features
+from stages.evaluation.drawn_features import drawn_features
 from stages.learning.backbones import Backbone
 from stages.learning.devices import resolve_device
 from stages.learning.unit_half import unit_half

@@ -1,0 +1,1 @@
+"""Regions from dense features: the parts of protocol `discovery`."""
