@@ -1,9 +1,9 @@
 """Pair purity: how many mined pairs of boxes lie on objects of one class, which ORL's object stage relies on.
 
-Either the pairs of a `correspondence` artifact, or those that an encoder finds on labelled photos by ORL's own recipe
-(Xie et al. 2021, section 3.2): the nearest neighbours of each photo, and of the boxes of both the most similar pairs.
-Which box lies on which object, and what pairs drawn at random from the same two photos would reach (chance), is said in
-`stages.correspondence.pair_quality`.
+An encoder finds the pairs on labelled photos by ORL's own recipe (Xie et al. 2021, section 3.2): the nearest neighbours
+of each photo, and of the boxes of both the most similar pairs. Which box lies on which object, and what pairs drawn at
+random from the same two photos would reach (chance), is said in `stages.correspondence.pair_quality`, which counts a
+run's own pairs, too.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import numpy as np
 from stages.correspondence.best_pairs import Rule
 from stages.correspondence.pair_quality import PairQuality, write_classes
 from stages.correspondence.pair_shards import MinedPairs
-from stages.correspondence.pair_table import NEIGHBORS_FILE, ROIS_FILE, STARTS_FILE
 from stages.data.boxes import Boxes
 from stages.data.catalog import Catalog, Roots
-from stages.data.mapped import Mapped
 from stages.evaluation.encoders import open_backbone
 from stages.evaluation.estimates import Estimate, Figure, Outcome, resample_counts
 from stages.evaluation.features import GAP, open_features
@@ -41,13 +39,14 @@ FIGURES = {
         metric="same_class_pairs_centre",
     ),
 }
-_PHOTOS = 256  # whose stored pairs are read together
 
 
 def run(
     *,
     out: Path,
     report: Report,
+    encoder: dict[str, Any],
+    features_test: Path,
     regions: Path,
     test: Path,
     test_root: Roots,
@@ -59,45 +58,35 @@ def run(
     seed: int,
     device: str,
     workers: int,
-    encoder: dict[str, Any] | None = None,
-    features_test: Path | None = None,
-    correspondence: Path | None = None,
 ) -> None:
-    """Measures the pairs of one source on the labelled photos `test`. Resumes an interrupted run.
+    """Mines and measures pairs on the labelled photos `test`. Resumes an interrupted run.
 
     Args:
+        encoder, features_test: arguments of `open_backbone`, and the artifact of step `features` with the depth "gap".
         regions: artifact with the boxes of `test`.
         neighbors: K, photos that each photo is paired with.
         fraction, fraction_of: which pairs, see `Rule`.
         size: side to which a box is squeezed, pixels.
         workers: processes; 0: one a core.
-        encoder, features_test: arguments of `open_backbone`, and the artifact of step `features` with the depth "gap".
-        correspondence: the artifact, in place of these two; made with the same `regions`.
 
     Raises:
-        ValueError: not exactly one source, photos without labels, or artifacts of other photos.
+        ValueError: photos without labels, or artifacts of other photos.
     """
-    if (encoder is None) == (correspondence is None) or (encoder is None) != (features_test is None):
-        raise ValueError("pair_purity measures either an encoder, with features_test, or a correspondence artifact.")
     catalog, boxes = Catalog(test, test_root), Boxes(regions)
     catalog.labels_of(0, 1, ["image"])  # raises where there are none
     boxes.check(len(catalog))
     scratch = out / "scratch"
     scratch.mkdir(exist_ok=True)
-    settings: dict[str, Any] = {"photos": len(catalog), "boxes": len(boxes)}
-    if correspondence is not None:
-        pairs = stored_pairs(correspondence, boxes)
-    else:
-        assert encoder is not None, "one of the two is given"
-        assert features_test is not None, "it comes with an encoder"
-        shards = mine(
-            scratch, open_backbone(**encoder), open_features(features_test, GAP, catalog), catalog, boxes,
-            neighbors=neighbors, rule=Rule(fraction, fraction_of), size=size, batch_size=batch_size, device=device,
-            workers=workers or available_cores(), report=report,
-        )  # fmt: skip
-        pairs = (pairs for shard in shards for pairs in by_photo(MinedPairs.load(shard.path)))
-        settings |= {"neighbors": neighbors, "fraction": fraction, "fraction_of": fraction_of, "size": size}
-
+    shards = mine(
+        scratch, open_backbone(**encoder), open_features(features_test, GAP, catalog), catalog, boxes,
+        neighbors=neighbors, rule=Rule(fraction, fraction_of), size=size, batch_size=batch_size, device=device,
+        workers=workers or available_cores(), report=report,
+    )  # fmt: skip
+    pairs = (pairs for shard in shards for pairs in by_photo(MinedPairs.load(shard.path)))
+    settings = {
+        "photos": len(catalog), "boxes": len(boxes), "neighbors": neighbors, "fraction": fraction,
+        "fraction_of": fraction_of, "size": size,
+    }  # fmt: skip
     found, count = same_class(pairs, write_classes(catalog, boxes, scratch / "classes.npy"), boxes.starts, seed=seed)
     values = {key: {THIS: found[key]} for key in FIGURES}
     save_outcome(Outcome("pair_purity", test.name, settings | {"pairs": count}, FIGURES, values), out)
@@ -131,32 +120,6 @@ def same_class(
         value, again = mean(key)
         found[key] = Estimate(value, mean(f"random_{key}")[0], again)
     return found, int(weights.sum())
-
-
-def stored_pairs(correspondence: Path, boxes: Boxes) -> Iterator[MinedPairs]:
-    """Those of each photo, from the arrays of the artifact (see `PairsWriter`).
-
-    Raises:
-        ValueError: they are of other photos.
-    """
-    neighbors, rois, starts = (Mapped(correspondence / name).array for name in (NEIGHBORS_FILE, ROIS_FILE, STARTS_FILE))
-    if len(neighbors) != boxes.images:
-        raise ValueError(
-            f"{correspondence} holds the pairs of {len(neighbors)} photos where {boxes.directory} has the boxes of "
-            f"{boxes.images}: give the regions that the pairs were made with."
-        )
-    return _stored(neighbors, rois, starts)
-
-
-def _stored(neighbors: np.ndarray, rois: np.ndarray, starts: np.ndarray) -> Iterator[MinedPairs]:
-    photos, each = neighbors.shape
-    for first in range(0, photos, _PHOTOS):
-        last = min(first + _PHOTOS, photos)
-        ends = starts[first * each : last * each + 1]
-        pairs = np.array(rois[ends[0] : ends[-1]], np.int64)
-        counts = np.diff(ends).reshape(-1, each)
-        unknown = np.empty(0)  # similarities, which the figures do not need
-        yield from by_photo(MinedPairs(np.array(neighbors[first:last], np.int64), counts, pairs, unknown, unknown))
 
 
 def by_photo(mined: MinedPairs) -> Iterator[MinedPairs]:

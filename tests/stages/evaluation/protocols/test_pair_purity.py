@@ -1,4 +1,4 @@
-"""The step `pair_purity`: pairs on one class, mined here or by stage 3."""
+"""The step `pair_purity`: pairs on one class, the same that stage 3 would mine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stages.correspondence import pairs as pairs_step
-from stages.correspondence.pair_quality import classes_of
-from stages.correspondence.pair_table import PairsWriter
+from stages.correspondence.pair_quality import classes_of, write_classes
+from stages.correspondence.pair_shards import MinedPairs
 from stages.data.boxes import Boxes, BoxesWriter
 from stages.data.catalog import Catalog
 from stages.evaluation.protocols import pair_purity
@@ -42,13 +42,13 @@ def regions(tmp_path_factory: pytest.TempPathFactory, scenes: Catalog) -> Boxes:
     return Boxes(out)
 
 
-def measure(out: Path, catalog: Catalog, regions: Boxes, **source: Any) -> dict[str, Any]:
+def measure(out: Path, catalog: Catalog, regions: Boxes, features: Path, neighbors: int = 3) -> dict[str, Any]:
     out.mkdir(exist_ok=True)
-    settings: dict[str, Any] = {"encoder": None, "features_test": None, "correspondence": None, "neighbors": 3}
     report = Report()
     pair_purity.run(
         out=out, report=report, test=catalog.directory, test_root=catalog.root, regions=regions.directory, fraction=0.5,
-        fraction_of="query_boxes", size=32, batch_size=16, seed=0, device="cpu", workers=1, **(settings | source),
+        fraction_of="query_boxes", size=32, batch_size=16, seed=0, device="cpu", workers=1, encoder=ENCODER,
+        features_test=features, neighbors=neighbors,
     )  # fmt: skip
     return outcome_of(out) | {"metrics": report.metrics}
 
@@ -59,10 +59,8 @@ def classes(catalog: Catalog, regions: Boxes, image: int) -> np.ndarray:
     return classes_of(regions.of(image), corners, categories)
 
 
-def test_stored_pairs_are_counted_one_by_one(scenes: Catalog, regions: Boxes, tmp_path: Path) -> None:
+def test_pairs_are_counted_one_by_one(scenes: Catalog, regions: Boxes, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    stored = tmp_path / "stored"
-    stored.mkdir()
     neighbors = np.array([[(image + 1) % SCENES, (image + 3) % SCENES] for image in range(SCENES)])
     counts = rng.integers(1, 4, neighbors.shape)
     groups = [(image, other) for (image, rank), other in zip(np.ndindex(neighbors.shape), neighbors.flat, strict=True)]
@@ -71,24 +69,24 @@ def test_stored_pairs_are_counted_one_by_one(scenes: Catalog, regions: Boxes, tm
         for (image, other), count in zip(groups, counts.flat, strict=True)
         for _ in range(count)
     ]
-    with PairsWriter(stored, regions, 2) as writer:
-        writer.append(neighbors, counts, np.array(rois), np.ones(len(rois)))
+    mined = MinedPairs(neighbors, counts, np.array(rois), np.ones(len(rois)), np.empty(0))
     places = [group for group, count in zip(groups, counts.flat, strict=True) for _ in range(count)]
     right = random = 0.0
     for (image, other), (roi, other_roi) in zip(places, rois, strict=True):
         here, there = (classes(scenes, regions, photo)[:, 0] for photo in (image, other))
         right += here[roi] == there[other_roi] >= 0
         random += np.mean([one == another >= 0 for one, another in product(here, there)])
-    found = measure(tmp_path / "out", scenes, regions, correspondence=stored)
-    assert found["value"]["same_class_iou"] == pytest.approx(right / len(rois), abs=1e-6)
-    assert found["values"]["same_class_iou"]["chance"] == pytest.approx(random / len(rois), abs=1e-6)
-    assert found["settings"]["pairs"] == len(rois) == found["metrics"]["pairs"]
+    table = write_classes(scenes, regions, tmp_path / "classes.npy")
+    found, count = pair_purity.same_class(pair_purity.by_photo(mined), table, regions.starts, seed=0)
+    assert found["same_class_iou"].value == pytest.approx(right / len(rois), abs=1e-6)
+    assert found["same_class_iou"].chance == pytest.approx(random / len(rois), abs=1e-6)
+    assert count == len(rois)
 
 
 def test_an_encoder_mines_as_stage_3_does(scenes: Catalog, regions: Boxes, tmp_path: Path) -> None:
     features = scene_features(tmp_path / "features", scenes)
     out = tmp_path / "out"
-    found = measure(out, scenes, regions, encoder=ENCODER, features_test=features)
+    found = measure(out, scenes, regions, features)
     stage_3 = tmp_path / "stage_3"
     stage_3.mkdir()
     report = Report()
@@ -100,19 +98,14 @@ def test_an_encoder_mines_as_stage_3_does(scenes: Catalog, regions: Boxes, tmp_p
     for key, value in found["value"].items():
         assert value == pytest.approx(report.metrics[key])
         assert found["values"][key]["chance"] == pytest.approx(report.metrics[f"random_{key}"])
-    stored = measure(tmp_path / "again", scenes, regions, correspondence=stage_3)
-    assert stored["value"] == pytest.approx(found["value"])
-    assert measure(out, scenes, regions, encoder=ENCODER, features_test=features)["values"] == found["values"]
+    assert measure(out, scenes, regions, features)["values"] == found["values"]
 
 
 def test_what_does_not_belong_together_is_refused(
     scenes: Catalog, photo_catalog: Catalog, regions: Boxes, tmp_path: Path
 ) -> None:
-    for source in ({}, {"encoder": ENCODER}, {"encoder": ENCODER, "correspondence": tmp_path}):
-        with pytest.raises(ValueError, match="either an encoder, with features_test, or a correspondence artifact"):
-            measure(tmp_path / "out", scenes, regions, **source)
-    with pytest.raises(ValueError, match="has no labels"):
-        measure(tmp_path / "out", photo_catalog, regions, correspondence=tmp_path)
     features = scene_features(tmp_path / "features", scenes)
     with pytest.raises(ValueError, match="neighbors=8 is not possible with 8 photos"):
-        measure(tmp_path / "many", scenes, regions, encoder=ENCODER, features_test=features, neighbors=8)
+        measure(tmp_path / "many", scenes, regions, features, neighbors=8)
+    with pytest.raises(ValueError, match="has no labels"):
+        measure(tmp_path / "out", photo_catalog, regions, features)
